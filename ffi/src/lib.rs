@@ -1,0 +1,1 @@
+//! The only crate that names a QEMU symbol: bindings, safe wrappers, trampolines

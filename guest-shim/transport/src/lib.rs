@@ -1,0 +1,1 @@
+//! Guest side of the rings: finds the device, claims a channel, sends calls

@@ -1,0 +1,3 @@
+//! Command-line check of the device from inside the guest
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! A software GPU that executes PTX

@@ -1,0 +1,1 @@
+//! Sessions, dispatch and backends behind the vgpu-stub device

@@ -1,0 +1,1 @@
+//! The vgpu-stub PCI device.

@@ -1,0 +1,1 @@
+//! Conformance tests: one body for both backends

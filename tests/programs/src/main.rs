@@ -1,0 +1,3 @@
+//! CUDA driver-API programs that know nothing of vgpu-stub
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! qtest tests of the device in the real QEMU
