@@ -1,0 +1,72 @@
+//! Bounds on every quantity that a guest chooses, each with the attack that it stops.
+
+/// Most channels a device offers. Each claimed channel costs the host one thread: more would let
+/// a guest exhaust host threads.
+pub const MAX_CHANNELS: u32 = 64;
+
+/// Channels of a device where the `channels` property is not given.
+pub const DEFAULT_CHANNELS: u32 = 32;
+
+/// Smallest BAR1 (the legacy window of VGA-era GPUs), in bytes.
+pub const MIN_BAR1_BYTES: u64 = 16 << 20;
+
+/// Largest BAR1, in bytes. It bounds the address space and page tables a VM may ask of the host.
+pub const MAX_BAR1_BYTES: u64 = 64 << 30;
+
+/// BAR1 where the `bar1-size` property is not given, in bytes.
+pub const DEFAULT_BAR1_BYTES: u64 = 256 << 20;
+
+/// Longest message after reassembly of its fragments, in bytes. Fragments arrive with a guest-given
+/// total: without a bound the host would buffer without end. 512 MiB passes the largest module
+/// images seen (fat binaries of a few hundred MiB) with room.
+pub const MAX_MESSAGE_BYTES: u64 = 512 << 20;
+
+/// Bytes that all channels of a device together may hold in half-received messages. Without it,
+/// 64 channels at [`MAX_MESSAGE_BYTES`] each would take 32 GiB of host memory.
+pub const MAX_ASSEMBLY_BYTES: u64 = 1 << 30;
+
+/// Longest kernel-parameter block, in bytes (CUDA C++ Programming Guide, "Function Parameters":
+/// 32,764 bytes from compute capability 7.0 on).
+pub const MAX_PARAM_BYTES: u32 = 32_764;
+
+/// Longest name of a kernel or a global variable, in bytes. Mangled C++ names of templates reach
+/// several KiB; a longer one would only fill host logs.
+pub const MAX_NAME_BYTES: u32 = 64 << 10;
+
+/// Longest client description in the connect message, in bytes: it is written to host logs.
+pub const MAX_CLIENT_BYTES: u32 = 256;
+
+/// Longest JIT log sent back, in bytes: broken PTX with an error on each line would otherwise make
+/// a reply of any size.
+pub const MAX_JIT_LOG_BYTES: u32 = 64 << 10;
+
+/// Most JIT options in one load: each is kept until the load ends.
+pub const MAX_JIT_OPTIONS: u32 = 64;
+
+/// Copies up to this size travel inside the command record; larger ones through the staging
+/// arena, in bytes.
+pub const MAX_INLINE_COPY_BYTES: u32 = 8 << 10;
+
+/// Most contexts a session may hold: each has an address-space reservation on the host.
+pub const MAX_CONTEXTS: usize = 64;
+
+/// Most streams and most events a session may hold, each: guest-minted ids must not fill host
+/// memory.
+pub const MAX_STREAMS: usize = 16 << 10;
+
+/// See [`MAX_STREAMS`].
+pub const MAX_EVENTS: usize = 256 << 10;
+
+/// Most loaded modules in a session.
+pub const MAX_MODULES: usize = 16 << 10;
+
+/// Most kernels that a session may have looked up: each lookup makes a host-side handle.
+pub const MAX_FUNCTIONS: usize = 1 << 20;
+
+/// Most operations that may wait in a session's execution queue. A guest that posts faster than
+/// the GPU executes is held back at the ring, not in host memory.
+pub const MAX_QUEUED_OPERATIONS: usize = 4096;
+
+/// Most rows of a two-dimensional memory set or copy in one message (CUDA's own maximum height
+/// is larger, the guest splits); bounds the time one dispatch takes.
+pub const MAX_ROWS: u64 = 1 << 31;

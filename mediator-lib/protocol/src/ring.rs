@@ -1,0 +1,373 @@
+//! A lock-free single-producer single-consumer ring of bytes with event suppression.
+//!
+//! Both indices count bytes ever written and ever consumed; they never wrap in practice (2⁶⁴
+//! bytes). The byte at index `i` lies at `i mod capacity`. Each index is written by one side only:
+//!
+//! * `tail`: the producer stores it (release) after the bytes before it are in place;
+//! * `head`: the consumer stores it (release) after it has copied the bytes before it;
+//! * `parked`: the consumer stores 1 before it sleeps and then looks at `tail` once more; the
+//!   producer looks at `parked` after it stored `tail`. A sequentially consistent fence between
+//!   store and load on both sides rules out that both miss each other (Dekker's argument), so a
+//!   sleeping consumer is always kicked and an awake one never.
+//!
+//! Neither side trusts what it reads: an impossible index is a [`RingFault`].
+
+use alloc::vec::Vec;
+use core::sync::atomic::{Ordering, fence};
+
+use crate::message::{HEADER_BYTES, Header};
+use crate::window::{OutOfWindow, Window};
+
+/// The memory of one ring. A trait, so that the algorithm can be model-checked over other atomics.
+pub trait RingMemory {
+    /// Bytes of data, a power of two.
+    fn capacity(&self) -> u64;
+    /// Loads `tail` with acquire ordering.
+    fn load_tail(&self) -> u64;
+    /// Stores `tail` with release ordering.
+    fn store_tail(&self, value: u64);
+    /// Loads `head` with acquire ordering.
+    fn load_head(&self) -> u64;
+    /// Stores `head` with release ordering.
+    fn store_head(&self, value: u64);
+    /// Loads `parked`, relaxed.
+    fn parked(&self) -> bool;
+    /// Stores `parked`, relaxed.
+    fn set_parked(&self, parked: bool);
+    /// Clears `parked` and tells whether it was set.
+    fn take_parked(&self) -> bool;
+    /// A sequentially consistent fence.
+    fn full_fence(&self);
+    /// Copies bytes out; `at + into.len()` does not exceed the capacity.
+    fn read(&self, at: u64, into: &mut [u8]);
+    /// Copies bytes in; `at + from.len()` does not exceed the capacity.
+    fn write(&self, at: u64, from: &[u8]);
+}
+
+/// What is wrong with a ring. The other side broke the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RingFault {
+    /// `tail - head` is more than the capacity, or an index is not a multiple of 8.
+    BadIndex {
+        /// The tail as read.
+        tail: u64,
+        /// The head as known or read.
+        head: u64,
+    },
+    /// A record's length is impossible.
+    BadLength {
+        /// The length that the record claims, in bytes.
+        len: u32,
+        /// Bytes that the producer has published.
+        available: u64,
+    },
+}
+
+impl core::fmt::Display for RingFault {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            RingFault::BadIndex { tail, head } => {
+                write!(
+                    f,
+                    "ring indices are impossible: tail {tail:#x}, head {head:#x}"
+                )
+            }
+            RingFault::BadLength { len, available } => {
+                write!(
+                    f,
+                    "record length {len} is impossible with {available} bytes published"
+                )
+            }
+        }
+    }
+}
+
+/// Longest record that a ring of this capacity carries, header included: a quarter, so that
+/// producer and consumer of a long message work at the same time.
+pub const fn max_record_bytes(capacity: u64) -> u64 {
+    capacity / 4
+}
+
+/// The writing end.
+#[derive(Debug)]
+pub struct Producer<M> {
+    memory: M,
+    tail: u64,
+    head: u64,
+}
+
+/// What became of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pushed {
+    /// Written; `kick` asks for the doorbell.
+    Done {
+        /// The consumer is parked.
+        kick: bool,
+    },
+    /// No room now.
+    Full,
+}
+
+impl<M: RingMemory> Producer<M> {
+    /// A producer on a ring whose indices are all zero.
+    pub fn new(memory: M) -> Producer<M> {
+        Producer {
+            memory,
+            tail: 0,
+            head: 0,
+        }
+    }
+
+    /// The ring's memory.
+    pub fn memory(&self) -> &M {
+        &self.memory
+    }
+
+    fn free(&mut self, wanted: u64) -> Result<u64, RingFault> {
+        let capacity = self.memory.capacity();
+        // The cached head is a lower bound: ask for the real one only if it does not suffice.
+        if capacity - (self.tail - self.head) < wanted {
+            let head = self.memory.load_head();
+            if head < self.head || head > self.tail || !head.is_multiple_of(8) {
+                return Err(RingFault::BadIndex {
+                    tail: self.tail,
+                    head,
+                });
+            }
+            self.head = head;
+        }
+        Ok(capacity - (self.tail - self.head))
+    }
+
+    /// Writes one record: `header` (its `len` is set here) and the payload's parts in order. The
+    /// record must not be longer than [`max_record_bytes`].
+    pub fn push(&mut self, mut header: Header, parts: &[&[u8]]) -> Result<Pushed, RingFault> {
+        let payload: u64 = parts.iter().map(|p| p.len() as u64).sum();
+        let bytes = HEADER_BYTES as u64 + payload.next_multiple_of(8);
+        let fits = bytes <= max_record_bytes(self.memory.capacity());
+        debug_assert!(fits, "record of {bytes} bytes");
+        if !fits {
+            return Err(RingFault::BadLength {
+                len: bytes.min(u64::from(u32::MAX)) as u32,
+                available: 0,
+            });
+        }
+        if self.free(bytes)? < bytes {
+            return Ok(Pushed::Full);
+        }
+        header.len = bytes as u32;
+        let mut at = self.tail;
+        at = self.put(at, &header.to_bytes());
+        for part in parts {
+            at = self.put(at, part);
+        }
+        self.tail += bytes;
+        self.memory.store_tail(self.tail);
+        self.memory.full_fence();
+        let kick = self.memory.parked() && self.memory.take_parked();
+        Ok(Pushed::Done { kick })
+    }
+
+    fn put(&self, at: u64, from: &[u8]) -> u64 {
+        let capacity = self.memory.capacity();
+        let start = at & (capacity - 1);
+        let first = from.len().min((capacity - start) as usize);
+        let (a, b) = from.split_at(first);
+        self.memory.write(start, a);
+        if !b.is_empty() {
+            self.memory.write(0, b);
+        }
+        at + from.len() as u64
+    }
+}
+
+/// The reading end.
+#[derive(Debug)]
+pub struct Consumer<M> {
+    memory: M,
+    head: u64,
+    tail: u64,
+}
+
+impl<M: RingMemory> Consumer<M> {
+    /// A consumer on a ring whose indices are all zero.
+    pub fn new(memory: M) -> Consumer<M> {
+        Consumer {
+            memory,
+            head: 0,
+            tail: 0,
+        }
+    }
+
+    /// The ring's memory.
+    pub fn memory(&self) -> &M {
+        &self.memory
+    }
+
+    fn available(&mut self) -> Result<u64, RingFault> {
+        if self.tail == self.head {
+            let tail = self.memory.load_tail();
+            // `tail` behind `head` becomes a huge difference.
+            if tail.wrapping_sub(self.head) > self.memory.capacity() || !tail.is_multiple_of(8) {
+                return Err(RingFault::BadIndex {
+                    tail,
+                    head: self.head,
+                });
+            }
+            self.tail = tail;
+        }
+        Ok(self.tail - self.head)
+    }
+
+    /// Takes the next record, if there is one: its payload (padding included) replaces what is in
+    /// `payload`. Header and payload are copied once and belong to the caller.
+    pub fn pop(&mut self, payload: &mut Vec<u8>) -> Result<Option<Header>, RingFault> {
+        let available = self.available()?;
+        if available == 0 {
+            return Ok(None);
+        }
+        let mut raw = [0; HEADER_BYTES];
+        if available < HEADER_BYTES as u64 {
+            return Err(RingFault::BadLength {
+                len: available as u32,
+                available,
+            });
+        }
+        self.get(self.head, &mut raw);
+        let header = Header::from_bytes(&raw);
+        let len = u64::from(header.len);
+        let allowed = HEADER_BYTES as u64..=max_record_bytes(self.memory.capacity()).min(available);
+        if !allowed.contains(&len) || !len.is_multiple_of(8) {
+            return Err(RingFault::BadLength {
+                len: header.len,
+                available,
+            });
+        }
+        payload.clear();
+        payload.resize(len as usize - HEADER_BYTES, 0);
+        self.get(self.head + HEADER_BYTES as u64, payload);
+        self.head += len;
+        self.memory.store_head(self.head);
+        Ok(Some(header))
+    }
+
+    fn get(&self, at: u64, into: &mut [u8]) {
+        let capacity = self.memory.capacity();
+        let start = at & (capacity - 1);
+        let first = into.len().min((capacity - start) as usize);
+        let (a, b) = into.split_at_mut(first);
+        self.memory.read(start, a);
+        if !b.is_empty() {
+            self.memory.read(0, b);
+        }
+    }
+
+    /// Announces that the consumer will sleep. `false` means that there is work after all: do not
+    /// sleep. After waking, call [`Consumer::unpark`].
+    pub fn park(&mut self) -> bool {
+        self.memory.set_parked(true);
+        self.memory.full_fence();
+        if self.memory.load_tail() != self.head {
+            self.memory.set_parked(false);
+            return false;
+        }
+        true
+    }
+
+    /// Ends what [`Consumer::park`] began.
+    pub fn unpark(&mut self) {
+        self.memory.set_parked(false);
+    }
+}
+
+/// A ring in a shared [`Window`].
+#[derive(Clone, Copy, Debug)]
+pub struct WindowRing {
+    indices: Window,
+    tail: u64,
+    head: u64,
+    parked: u64,
+    data: Window,
+}
+
+impl WindowRing {
+    /// A ring whose index words lie in `indices` at the given offsets, with `data` as its bytes.
+    /// The length of `data` must be a power of two.
+    pub fn new(
+        indices: Window,
+        tail: u64,
+        head: u64,
+        parked: u64,
+        data: Window,
+    ) -> Result<WindowRing, OutOfWindow> {
+        indices.word64(tail)?;
+        indices.word64(head)?;
+        indices.word32(parked)?;
+        if !data.len().is_power_of_two() {
+            return Err(OutOfWindow {
+                offset: 0,
+                bytes: data.len() as u64,
+            });
+        }
+        Ok(WindowRing {
+            indices,
+            tail,
+            head,
+            parked,
+            data,
+        })
+    }
+}
+
+/// `new` checked every offset; should one be wrong all the same, the ring reads as empty.
+impl RingMemory for WindowRing {
+    fn capacity(&self) -> u64 {
+        self.data.len() as u64
+    }
+    fn load_tail(&self) -> u64 {
+        self.indices
+            .word64(self.tail)
+            .map_or(0, |w| w.load(Ordering::Acquire))
+    }
+    fn store_tail(&self, value: u64) {
+        if let Ok(w) = self.indices.word64(self.tail) {
+            w.store(value, Ordering::Release);
+        }
+    }
+    fn load_head(&self) -> u64 {
+        self.indices
+            .word64(self.head)
+            .map_or(0, |w| w.load(Ordering::Acquire))
+    }
+    fn store_head(&self, value: u64) {
+        if let Ok(w) = self.indices.word64(self.head) {
+            w.store(value, Ordering::Release);
+        }
+    }
+    fn parked(&self) -> bool {
+        self.indices
+            .word32(self.parked)
+            .is_ok_and(|w| w.load(Ordering::Relaxed) != 0)
+    }
+    fn set_parked(&self, parked: bool) {
+        if let Ok(w) = self.indices.word32(self.parked) {
+            w.store(parked.into(), Ordering::Relaxed);
+        }
+    }
+    fn take_parked(&self) -> bool {
+        self.indices
+            .word32(self.parked)
+            .is_ok_and(|w| w.swap(0, Ordering::Relaxed) != 0)
+    }
+    fn full_fence(&self) {
+        fence(Ordering::SeqCst);
+    }
+    fn read(&self, at: u64, into: &mut [u8]) {
+        let done = self.data.read(at, into);
+        debug_assert!(done.is_ok());
+    }
+    fn write(&self, at: u64, from: &[u8]) {
+        let done = self.data.write(at, from);
+        debug_assert!(done.is_ok());
+    }
+}
