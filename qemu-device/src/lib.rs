@@ -1,1 +1,4 @@
 //! The vgpu-stub PCI device.
+
+#[cfg(all(feature = "qemu", vgpu_qemu))]
+mod qemu;
