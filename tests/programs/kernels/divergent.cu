@@ -48,7 +48,7 @@ extern "C" __global__ void branches(const int *in, int *out, int n)
         case 5: out[i] = sum; if (v == 12) { return; } break;
         default: sum *= 3; break;
         }
-        if (sum > 100000) {
+        if (sum > 100000 || sum < -100000) {
             break;
         }
     }

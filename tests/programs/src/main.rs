@@ -1,3 +1,0 @@
-//! CUDA driver-API programs that know nothing of vgpu-stub
-
-fn main() {}

@@ -1,0 +1,16 @@
+//! A guest: Debian's kernel, an initramfs of ours, the host's own root (or any tree) read-only with a tmpfs over
+//! it, the device, and one command whose streams and exit status come back to the host.
+
+mod accel;
+mod boot;
+mod cpio;
+mod initramfs;
+mod kernel;
+mod options;
+mod script;
+mod streams;
+
+pub use accel::Accel;
+pub use boot::{Outcome, run};
+pub use options::{Backend, Identity, Options};
+pub use streams::{Input, Output};

@@ -1,0 +1,186 @@
+//! What a guest is made of, as the command line names it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, ValueEnum};
+
+/// The options of one guest.
+#[derive(Args, Clone, Debug)]
+pub struct Options {
+    /// The guest's root: `host` for this machine's own root, or a directory with a tree; read-only, with a tmpfs over it
+    #[arg(long, value_name = "host|DIR", default_value = "host")]
+    pub root: String,
+
+    /// A directory of the host that the guest may write, as /share
+    #[arg(long, value_name = "DIR")]
+    pub share: Option<PathBuf>,
+
+    /// The user in the guest who runs the command (a name of the root's /etc/passwd)
+    #[arg(long, value_name = "NAME", default_value = "root")]
+    pub user: String,
+
+    /// Where the command starts [default: this directory with `--root host`, else /]
+    #[arg(long, value_name = "DIR")]
+    pub cwd: Option<PathBuf>,
+
+    /// Sets (NAME=VALUE) or hands on (NAME) a variable; may be repeated. VGPU_*, CUDA_* and RUST_* are handed on anyway
+    #[arg(long = "env", value_name = "NAME[=VALUE]")]
+    pub environment: Vec<String>,
+
+    /// The device's vm_id, by which the mediator tells machines apart
+    #[arg(long, value_name = "N", default_value_t = 111, value_parser = clap::value_parser!(u32).range(1..))]
+    pub vm_id: u32,
+
+    /// The PCI identity that the device shows
+    #[arg(long, value_enum, default_value_t = Identity::H100)]
+    pub identity: Identity,
+
+    /// What computes: the host's GPU, the software GPU, or the first where there is one
+    #[arg(long, value_enum, default_value_t = Backend::Auto)]
+    pub backend: Backend,
+
+    /// The index or UUID of the host's GPU
+    #[arg(long, value_name = "GPU")]
+    pub gpu: Option<String>,
+
+    /// Size of the data window, a power of two [default: the device's, 256M]
+    #[arg(long, value_name = "SIZE")]
+    pub bar1_size: Option<String>,
+
+    /// Limit of device memory for this machine [default: the device's]
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<String>,
+
+    /// Virtual CPUs
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=255))]
+    pub cpus: u32,
+
+    /// Memory of the guest
+    #[arg(long, value_name = "SIZE", default_value = "2G")]
+    pub ram: String,
+
+    /// Loads a module of the guest's kernel, with what it needs, before the command; may be repeated
+    #[arg(long = "module", value_name = "NAME")]
+    pub modules: Vec<String>,
+
+    /// Loads nouveau before the command and shows what it wrote to the kernel's log
+    #[arg(long)]
+    pub nouveau: bool,
+
+    /// Ends the guest after so many seconds, with exit status 124 (a shell has no limit) [default: 3600]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub timeout: Option<u64>,
+
+    /// Shows the life of every call in the device and the mediator
+    #[arg(long)]
+    pub trace: bool,
+
+    /// Appends the device's counts of calls by name to this file, one JSON line per channel
+    #[arg(long, value_name = "FILE")]
+    pub counters: Option<PathBuf>,
+
+    /// Shows the guest's console
+    #[arg(long)]
+    pub console: bool,
+
+    /// One more argument for QEMU; may be repeated
+    #[arg(long = "qemu-arg", value_name = "ARG", allow_hyphen_values = true)]
+    pub qemu_args: Vec<String>,
+
+    /// Another QEMU than the one this command builds
+    #[arg(long, value_name = "PROGRAM")]
+    pub qemu: Option<PathBuf>,
+
+    /// Boots without the device, as on a machine that has none
+    #[arg(long)]
+    pub no_device: bool,
+}
+
+/// What the device looks like on the PCI bus.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Identity {
+    /// 10de:2331, the id that CUDA software looks for
+    H100,
+    /// A plain experimental id
+    Stub,
+}
+
+/// What executes kernels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Backend {
+    /// The GPU where there is one, else the software GPU
+    Auto,
+    /// The host's NVIDIA driver
+    Cuda,
+    /// The software GPU
+    Soft,
+}
+
+/// The name of a value, as the device's property takes it.
+pub fn word(value: impl ValueEnum) -> String {
+    value
+        .to_possible_value()
+        .map(|value| value.get_name().to_owned())
+        .unwrap_or_default()
+}
+
+impl Options {
+    /// How long a command may take.
+    pub fn limit(&self) -> Duration {
+        Duration::from_secs(self.timeout.unwrap_or(3600))
+    }
+}
+
+impl Default for Options {
+    /// What the command line gives when nothing is said.
+    fn default() -> Self {
+        #[derive(Parser)]
+        struct Empty {
+            #[command(flatten)]
+            options: Options,
+        }
+        Empty::parse_from(["vm"]).options
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    #[test]
+    fn defaults_are_the_documented_ones() {
+        let options = Options::default();
+        assert_eq!(
+            (options.vm_id, options.root.as_str(), options.user.as_str()),
+            (111, "host", "root")
+        );
+        assert_eq!(
+            (word(options.identity), word(options.backend)),
+            ("h100".to_owned(), "auto".to_owned())
+        );
+        assert_eq!(options.limit(), Duration::from_secs(3600));
+    }
+
+    #[test]
+    fn values_out_of_range_are_refused_with_the_value() {
+        for (flag, value) in [
+            ("--vm-id", "0"),
+            ("--vm-id", "4294967296"),
+            ("--cpus", "0"),
+            ("--identity", "gtx"),
+        ] {
+            let error = Line::try_parse_from(["vm", flag, value])
+                .err()
+                .unwrap()
+                .to_string();
+            assert!(error.contains(value) && error.contains(flag), "{error}");
+        }
+    }
+}
