@@ -144,6 +144,9 @@ pub enum DispatchError {
     Failed(Status),
 }
 
+/// Largest opcode in use or to come soon; raise it when the table outgrows it (the build fails).
+const MAX_OPCODE: usize = 0xff;
+
 /// Invokes `$then!` with every row.
 macro_rules! calls {
     ($then:ident) => {
@@ -268,18 +271,32 @@ macro_rules! define {
             max_bytes: 0 $(+ <$ty as Arg>::ARG_BYTES)*,
         },)*];
 
+        /// Row by opcode.
+        const ROW_OF: [u8; MAX_OPCODE + 1] = {
+            const ORDER: &[u16] = &[$($opcode,)*];
+            let mut rows = [0; MAX_OPCODE + 1];
+            let mut row = 0;
+            while row < ORDER.len() {
+                rows[ORDER[row] as usize] = row as u8;
+                row += 1;
+            }
+            rows
+        };
+
         impl Opcode {
             /// The call with this number.
             pub fn from_wire(number: u16) -> Option<Opcode> {
                 match number { $($opcode => Some(Opcode::$name),)* _ => None }
             }
 
+            /// Position of its row in [`CALLS`].
+            pub fn row(self) -> usize {
+                usize::from(ROW_OF[self as usize])
+            }
+
             /// Its row.
             pub fn info(self) -> &'static CallInfo {
-                const ORDER: &[u16] = &[$($opcode,)*];
-                // Every opcode is in the table that made both lists; the search cannot fail.
-                let at = ORDER.iter().position(|o| *o == self as u16).unwrap_or(0);
-                &CALLS[at]
+                &CALLS[self.row()]
             }
         }
 

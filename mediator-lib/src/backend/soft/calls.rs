@@ -1,0 +1,758 @@
+//! The bodies of the call table's rows.
+
+use std::sync::{Arc, OnceLock};
+
+use cudarc::driver::sys::{
+    CUevent_flags_enum, CUfunction_attribute_enum as FuncAttr, CUlimit_enum as Limit,
+};
+use vgpu_protocol::Status;
+use vgpu_protocol::calls::{
+    ArenaSpan, Calls, CtxId, DevPtr, DeviceInfo, EventId, FunctionId, FunctionInfo, HelloInfo,
+    JitOption, ModuleId, ModuleLoaded, StreamId,
+};
+use vgpu_protocol::limits::{MAX_INLINE_COPY_BYTES, MAX_JIT_LOG_BYTES, MAX_ROWS};
+use vgpu_protocol::wire::Blob;
+use vgpu_soft_gpu::{Function, LaunchConfig, LoadError, LoadOptions, Module};
+
+use super::copy;
+use super::ctx::Allocation;
+use super::device;
+use super::op::Work;
+use super::session::{EventEntry, FunctionEntry, ModuleEntry, Record, SoftSession, StreamEntry};
+
+/// Copies up to this size are done by the worker itself when nothing is queued: longer ones would
+/// keep it from reading the ring.
+const SHORT_BYTES: u64 = 4 << 20;
+
+impl Calls for SoftSession {
+    fn hello(&mut self, _: CtxId, _client: &str, _pid: u32) -> Result<HelloInfo, Status> {
+        Ok(self.context.hello(&*self.backend))
+    }
+
+    fn counters(&mut self, _: CtxId) -> Result<String, Status> {
+        Ok(self.context.counters.json())
+    }
+
+    fn device_table(&mut self, _: CtxId) -> Result<Vec<DeviceInfo>, Status> {
+        Ok(vec![device::info(
+            self.context.vm_id,
+            self.context.budget.limit(),
+            self.backend.gpu.threads(),
+        )])
+    }
+
+    fn init(&mut self, _: CtxId, flags: u32) -> Result<(), Status> {
+        if flags != 0 {
+            return Err(Status::ERROR_INVALID_VALUE);
+        }
+        self.initialized = true;
+        Ok(())
+    }
+
+    fn primary_ctx_retain(&mut self, _: CtxId, device: u32) -> Result<CtxId, Status> {
+        self.require_device(device)?;
+        if let Some((ctx, users)) = &mut self.primary {
+            *users += 1;
+            return Ok(*ctx);
+        }
+        let ctx = self.new_context()?;
+        self.primary = Some((ctx, 1));
+        Ok(ctx)
+    }
+
+    fn primary_ctx_release(&mut self, _: CtxId, device: u32) -> Result<(), Status> {
+        self.require_device(device)?;
+        match &mut self.primary {
+            None => Err(Status::ERROR_INVALID_CONTEXT),
+            Some((_, users)) if *users > 1 => {
+                *users -= 1;
+                Ok(())
+            }
+            Some(_) => self.primary_ctx_reset(CtxId(0), device),
+        }
+    }
+
+    fn primary_ctx_reset(&mut self, _: CtxId, device: u32) -> Result<(), Status> {
+        self.require_device(device)?;
+        match self.primary.take() {
+            None => Ok(()),
+            Some((ctx, _)) => self.destroy_context(ctx),
+        }
+    }
+
+    fn ctx_create(&mut self, _: CtxId, _flags: u32, device: u32) -> Result<CtxId, Status> {
+        self.require_device(device)?;
+        self.new_context()
+    }
+
+    fn ctx_destroy(&mut self, _: CtxId, which: CtxId) -> Result<(), Status> {
+        self.require_init()?;
+        if self.primary.is_some_and(|(primary, _)| primary == which) {
+            return Err(Status::ERROR_INVALID_CONTEXT);
+        }
+        self.destroy_context(which)
+    }
+
+    fn ctx_synchronize(&mut self, ctx: CtxId) -> Result<(), Status> {
+        self.current(ctx)?;
+        self.wait_and_report(ctx, self.engine.submitted())
+    }
+
+    fn ctx_get_limit(&mut self, ctx: CtxId, limit: u32) -> Result<u64, Status> {
+        let entry = self.current(ctx)?;
+        let default = default_limit(limit)?;
+        Ok(entry.limits.get(&limit).copied().unwrap_or(default))
+    }
+
+    fn ctx_set_limit(&mut self, ctx: CtxId, limit: u32, value: u64) -> Result<(), Status> {
+        self.current(ctx)?;
+        // Every limit that is answered is fixed: a request for no more than it is met already.
+        if value > default_limit(limit)? {
+            return Err(Status::ERROR_NOT_SUPPORTED);
+        }
+        Ok(())
+    }
+
+    fn module_load(
+        &mut self,
+        ctx: CtxId,
+        image: &[u8],
+        _options: Vec<JitOption>,
+    ) -> Result<ModuleLoaded, Status> {
+        let entry = self.current(ctx)?;
+        let space = Arc::clone(&entry.shared.space);
+        let before = space.used();
+        let module = match Module::load(image, &LoadOptions::default(), &space) {
+            Ok(module) => module,
+            Err(error) => return Ok(load_failure(&error)),
+        };
+        let globals = space.used().saturating_sub(before);
+        let Some(share) = self.context.budget.take(globals) else {
+            return Err(Status::ERROR_OUT_OF_MEMORY);
+        };
+        let info_log = cut(module.info_log());
+        let id = self.modules.add(ModuleEntry {
+            ctx,
+            module: Arc::new(module),
+            share: Some(share),
+        })?;
+        Ok(ModuleLoaded {
+            status: 0,
+            module: id,
+            info_log,
+            error_log: String::new(),
+        })
+    }
+
+    fn module_unload(&mut self, _: CtxId, module: ModuleId) -> Result<(), Status> {
+        let entry = self.modules.remove(module)?;
+        self.functions.take_if(|f| f.module == module);
+        let work = Work::Unload {
+            module: entry.module,
+            share: entry.share,
+        };
+        self.last_free = self.submit(entry.ctx, StreamId(0), work, true)?;
+        Ok(())
+    }
+
+    fn module_get_function(
+        &mut self,
+        _: CtxId,
+        module: ModuleId,
+        name: &str,
+    ) -> Result<FunctionInfo, Status> {
+        let entry = self.modules.get(module)?;
+        let function = entry.module.function(name).ok_or(Status::ERROR_NOT_FOUND)?;
+        if let Some(why) = function.unsupported() {
+            tracing::warn!(
+                kernel = name,
+                why,
+                "a kernel that the software GPU cannot execute"
+            );
+            return Err(Status::ERROR_NOT_SUPPORTED);
+        }
+        let params = function
+            .params()
+            .iter()
+            .map(|p| (p.offset, p.size))
+            .collect();
+        let attributes = function_attributes(&function);
+        let max_dynamic_shared = default_dynamic_shared(&function);
+        let entry = FunctionEntry {
+            ctx: entry.ctx,
+            module,
+            function,
+            max_dynamic_shared,
+        };
+        Ok(FunctionInfo {
+            function: self.functions.add(entry)?,
+            params,
+            attributes,
+        })
+    }
+
+    fn module_get_global(
+        &mut self,
+        _: CtxId,
+        module: ModuleId,
+        name: &str,
+    ) -> Result<(DevPtr, u64), Status> {
+        let entry = self.modules.get(module)?;
+        let (addr, bytes) = entry.module.global(name).ok_or(Status::ERROR_NOT_FOUND)?;
+        Ok((DevPtr(addr), bytes))
+    }
+
+    fn func_set_attribute(
+        &mut self,
+        _: CtxId,
+        function: FunctionId,
+        attribute: i32,
+        value: i32,
+    ) -> Result<(), Status> {
+        let entry = self.functions.get_mut(function)?;
+        if attribute == FuncAttr::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES as i32 {
+            let room = device::SHARED_BYTES_PER_BLOCK_OPTIN
+                .saturating_sub(entry.function.static_shared_bytes());
+            let bytes = u32::try_from(value).map_err(|_| Status::ERROR_INVALID_VALUE)?;
+            if bytes > room {
+                return Err(Status::ERROR_INVALID_VALUE);
+            }
+            entry.max_dynamic_shared = bytes;
+            return Ok(());
+        }
+        if attribute == FuncAttr::CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT as i32 {
+            // "This is only a hint" (cuFuncSetAttribute); the software GPU has no carveout.
+            return if (-1..=100).contains(&value) {
+                Ok(())
+            } else {
+                Err(Status::ERROR_INVALID_VALUE)
+            };
+        }
+        Err(Status::ERROR_INVALID_VALUE)
+    }
+
+    fn launch_kernel(
+        &mut self,
+        ctx: CtxId,
+        function: FunctionId,
+        grid: [u32; 3],
+        block: [u32; 3],
+        shared_bytes: u32,
+        stream: StreamId,
+        params: &[u8],
+    ) -> Result<(), Status> {
+        let owner = self.stream_ctx(ctx, stream)?;
+        let entry = self.functions.get(function)?;
+        if entry.ctx != owner {
+            return Err(Status::ERROR_INVALID_HANDLE);
+        }
+        check_launch(entry, grid, block, shared_bytes, params)?;
+        let work = Work::Launch {
+            function: Arc::clone(&entry.function),
+            config: LaunchConfig {
+                grid,
+                block,
+                dynamic_shared_bytes: shared_bytes,
+            },
+            params: params.to_vec(),
+        };
+        self.submit(ctx, stream, work, false)?;
+        Ok(())
+    }
+
+    fn mem_get_info(&mut self, ctx: CtxId) -> Result<(u64, u64), Status> {
+        self.current(ctx)?;
+        self.engine.wait(self.last_free)?;
+        Ok((self.context.budget.free(), self.context.budget.limit()))
+    }
+
+    fn mem_alloc(&mut self, ctx: CtxId, bytes: u64) -> Result<DevPtr, Status> {
+        self.current(ctx)?;
+        if bytes == 0 {
+            return Err(Status::ERROR_INVALID_VALUE);
+        }
+        // Memory that is still being freed counts once it is free.
+        let share = match self.context.budget.take(bytes) {
+            Some(share) => share,
+            None => {
+                self.engine.wait(self.last_free)?;
+                self.context
+                    .budget
+                    .take(bytes)
+                    .ok_or(Status::ERROR_OUT_OF_MEMORY)?
+            }
+        };
+        let entry = self.current_mut(ctx)?;
+        let addr = entry
+            .shared
+            .space
+            .alloc(bytes, 256)
+            .map_err(|_| Status::ERROR_OUT_OF_MEMORY)?;
+        entry.allocations.insert(addr, Allocation { share });
+        Ok(DevPtr(addr))
+    }
+
+    fn mem_alloc_pitch(
+        &mut self,
+        ctx: CtxId,
+        width: u64,
+        height: u64,
+        element: u32,
+    ) -> Result<(DevPtr, u64), Status> {
+        if !matches!(element, 4 | 8 | 16) || width == 0 || height == 0 {
+            return Err(Status::ERROR_INVALID_VALUE);
+        }
+        let pitch = width
+            .checked_next_multiple_of(device::PITCH_ALIGNMENT)
+            .ok_or(Status::ERROR_INVALID_VALUE)?;
+        let bytes = pitch
+            .checked_mul(height)
+            .ok_or(Status::ERROR_OUT_OF_MEMORY)?;
+        Ok((self.mem_alloc(ctx, bytes)?, pitch))
+    }
+
+    fn mem_free(&mut self, ctx: CtxId, ptr: DevPtr) -> Result<(), Status> {
+        // Freed in the context that owns it, whichever is current.
+        self.require_init()?;
+        let owns = |id: &CtxId| {
+            self.contexts
+                .get(*id)
+                .is_ok_and(|c| c.allocations.contains_key(&ptr.0))
+        };
+        let owner = if owns(&ctx) {
+            ctx
+        } else {
+            self.contexts
+                .iter()
+                .map(|(id, _)| id)
+                .find(owns)
+                .ok_or(Status::ERROR_INVALID_VALUE)?
+        };
+        let entry = self.current_mut(owner)?;
+        let allocation = entry
+            .allocations
+            .remove(&ptr.0)
+            .ok_or(Status::ERROR_INVALID_VALUE)?;
+        let work = Work::Free {
+            addr: ptr.0,
+            share: allocation.share,
+        };
+        self.last_free = self.submit(owner, StreamId(0), work, true)?;
+        Ok(())
+    }
+
+    fn memcpy_htod_inline(
+        &mut self,
+        ctx: CtxId,
+        dst: DevPtr,
+        stream: StreamId,
+        data: &[u8],
+    ) -> Result<(), Status> {
+        let owner = self.stream_ctx(ctx, stream)?;
+        self.require_range(owner, dst, data.len() as u64)?;
+        self.submit(
+            ctx,
+            stream,
+            Work::Write {
+                dst: dst.0,
+                data: data.to_vec(),
+            },
+            true,
+        )?;
+        Ok(())
+    }
+
+    fn memcpy_htod(
+        &mut self,
+        ctx: CtxId,
+        dst: DevPtr,
+        stream: StreamId,
+        span: ArenaSpan,
+    ) -> Result<(), Status> {
+        let checked = self.context.arena.slice(&span).and_then(|_| {
+            let owner = self.stream_ctx(ctx, stream)?;
+            self.require_range(owner, dst, span.bytes)
+        });
+        if let Err(status) = checked {
+            // The guest reuses the arena in order: wait for what came before, then let go.
+            self.drain()?;
+            self.context.arena.done(&span);
+            return Err(status);
+        }
+        let short = span.bytes <= SHORT_BYTES;
+        let work = Work::FromArena {
+            dst: dst.0,
+            span,
+            arena: self.context.arena,
+        };
+        self.submit(ctx, stream, work, short)?;
+        Ok(())
+    }
+
+    fn memcpy_dtoh_inline(
+        &mut self,
+        ctx: CtxId,
+        src: DevPtr,
+        stream: StreamId,
+        bytes: u32,
+    ) -> Result<Blob, Status> {
+        if bytes > MAX_INLINE_COPY_BYTES {
+            return Err(Status::ERROR_INVALID_VALUE);
+        }
+        let owner = self.stream_ctx(ctx, stream)?;
+        self.require_range(owner, src, u64::from(bytes))?;
+        self.wait_and_report(owner, self.engine.submitted())?;
+        let mut data = vec![0; bytes as usize];
+        let space = &self.contexts.get(owner)?.shared.space;
+        space
+            .read(src.0, &mut data)
+            .map_err(|_| Status::ERROR_INVALID_VALUE)?;
+        Ok(Blob(data))
+    }
+
+    fn memcpy_dtoh(
+        &mut self,
+        ctx: CtxId,
+        src: DevPtr,
+        stream: StreamId,
+        span: ArenaSpan,
+    ) -> Result<(), Status> {
+        let copied = (|| {
+            let to = self.context.arena.slice(&span)?;
+            let owner = self.stream_ctx(ctx, stream)?;
+            self.require_range(owner, src, span.bytes)?;
+            self.wait_and_report(owner, self.engine.submitted())?;
+            copy::from_device(&self.contexts.get(owner)?.shared.space, src.0, &to)
+        })();
+        if copied.is_err() {
+            self.drain()?;
+        }
+        self.context.arena.done(&span);
+        copied
+    }
+
+    fn memcpy_dtod(
+        &mut self,
+        ctx: CtxId,
+        dst: DevPtr,
+        src: DevPtr,
+        bytes: u64,
+        stream: StreamId,
+    ) -> Result<(), Status> {
+        let owner = self.stream_ctx(ctx, stream)?;
+        self.require_range(owner, dst, bytes)?;
+        self.require_range(owner, src, bytes)?;
+        if bytes > 0 {
+            self.submit(
+                ctx,
+                stream,
+                Work::Copy {
+                    dst: dst.0,
+                    src: src.0,
+                    bytes,
+                },
+                bytes <= SHORT_BYTES,
+            )?;
+        }
+        Ok(())
+    }
+
+    fn memset(
+        &mut self,
+        ctx: CtxId,
+        dst: DevPtr,
+        width: u8,
+        value: u32,
+        count: u64,
+        stream: StreamId,
+    ) -> Result<(), Status> {
+        self.memset_2d(ctx, dst, 0, width, value, count, 1, stream)
+    }
+
+    fn memset_2d(
+        &mut self,
+        ctx: CtxId,
+        dst: DevPtr,
+        pitch: u64,
+        width: u8,
+        value: u32,
+        count: u64,
+        rows: u64,
+        stream: StreamId,
+    ) -> Result<(), Status> {
+        let owner = self.stream_ctx(ctx, stream)?;
+        if !matches!(width, 1 | 2 | 4) || !dst.0.is_multiple_of(u64::from(width)) || rows > MAX_ROWS
+        {
+            return Err(Status::ERROR_INVALID_VALUE);
+        }
+        if count == 0 || rows == 0 {
+            return Ok(());
+        }
+        let row = count
+            .checked_mul(u64::from(width))
+            .ok_or(Status::ERROR_INVALID_VALUE)?;
+        if rows > 1 && (pitch < row || !pitch.is_multiple_of(u64::from(width))) {
+            return Err(Status::ERROR_INVALID_VALUE);
+        }
+        let all = pitch
+            .checked_mul(rows - 1)
+            .and_then(|p| p.checked_add(row))
+            .ok_or(Status::ERROR_INVALID_VALUE)?;
+        self.require_range(owner, dst, all)?;
+        let work = Work::Fill {
+            dst: dst.0,
+            pattern: value,
+            width,
+            count,
+            rows,
+            pitch,
+        };
+        self.submit(ctx, stream, work, all <= SHORT_BYTES)?;
+        Ok(())
+    }
+
+    fn stream_create(
+        &mut self,
+        ctx: CtxId,
+        stream: StreamId,
+        flags: u32,
+        _priority: i32,
+    ) -> Result<(), Status> {
+        self.current(ctx)?;
+        // CU_STREAM_DEFAULT and CU_STREAM_NON_BLOCKING; priorities are clamped to the only one.
+        if flags > 1 {
+            return Err(Status::ERROR_INVALID_VALUE);
+        }
+        self.streams.add_as(stream, StreamEntry { ctx, last: 0 })
+    }
+
+    fn stream_destroy(&mut self, _: CtxId, stream: StreamId) -> Result<(), Status> {
+        self.streams.remove(stream).map(|_| ())
+    }
+
+    fn stream_synchronize(&mut self, ctx: CtxId, stream: StreamId) -> Result<(), Status> {
+        let (owner, last) = self.stream_last(ctx, stream)?;
+        self.wait_and_report(owner, last)
+    }
+
+    fn stream_query(&mut self, ctx: CtxId, stream: StreamId) -> Result<(), Status> {
+        let (owner, last) = self.stream_last(ctx, stream)?;
+        if !self.engine.is_done(last) {
+            return Err(Status::ERROR_NOT_READY);
+        }
+        self.contexts.get(owner)?.shared.take_error()
+    }
+
+    fn stream_wait_event(
+        &mut self,
+        ctx: CtxId,
+        stream: StreamId,
+        event: EventId,
+        flags: u32,
+    ) -> Result<(), Status> {
+        self.stream_ctx(ctx, stream)?;
+        self.events.get(event)?;
+        // What was recorded was submitted before, and the queue runs in the order of submission.
+        if flags > 1 {
+            Err(Status::ERROR_INVALID_VALUE)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn event_create(&mut self, ctx: CtxId, event: EventId, flags: u32) -> Result<(), Status> {
+        self.current(ctx)?;
+        const TIMING_OFF: u32 = CUevent_flags_enum::CU_EVENT_DISABLE_TIMING as u32;
+        const KNOWN: u32 = TIMING_OFF | CUevent_flags_enum::CU_EVENT_BLOCKING_SYNC as u32;
+        if flags & !KNOWN != 0 {
+            // Events for other processes (CU_EVENT_INTERPROCESS) are among them.
+            return Err(Status::ERROR_INVALID_VALUE);
+        }
+        self.events.add_as(
+            event,
+            EventEntry {
+                ctx,
+                timing: flags & TIMING_OFF == 0,
+                record: None,
+            },
+        )
+    }
+
+    fn event_destroy(&mut self, _: CtxId, event: EventId) -> Result<(), Status> {
+        self.events.remove(event).map(|_| ())
+    }
+
+    fn event_record(
+        &mut self,
+        ctx: CtxId,
+        event: EventId,
+        stream: StreamId,
+        flags: u32,
+    ) -> Result<(), Status> {
+        let owner = self.stream_ctx(ctx, stream)?;
+        if flags > 1 {
+            return Err(Status::ERROR_INVALID_VALUE);
+        }
+        if self.events.get(event)?.ctx != owner {
+            return Err(Status::ERROR_INVALID_HANDLE);
+        }
+        let time = Arc::new(OnceLock::new());
+        let op = self.submit(ctx, stream, Work::Stamp(Arc::clone(&time)), true)?;
+        self.events.get_mut(event)?.record = Some(Record { op, time });
+        Ok(())
+    }
+
+    fn event_synchronize(&mut self, _: CtxId, event: EventId) -> Result<(), Status> {
+        let entry = self.events.get(event)?;
+        let last = entry.record.as_ref().map_or(0, |r| r.op);
+        self.wait_and_report(entry.ctx, last)
+    }
+
+    fn event_query(&mut self, _: CtxId, event: EventId) -> Result<(), Status> {
+        let entry = self.events.get(event)?;
+        if !entry
+            .record
+            .as_ref()
+            .is_none_or(|r| self.engine.is_done(r.op))
+        {
+            return Err(Status::ERROR_NOT_READY);
+        }
+        self.contexts.get(entry.ctx)?.shared.take_error()
+    }
+
+    fn event_elapsed_time(
+        &mut self,
+        _: CtxId,
+        start: EventId,
+        end: EventId,
+    ) -> Result<f32, Status> {
+        let time_of = |event| {
+            let entry = self.events.get(event)?;
+            let record = entry
+                .record
+                .as_ref()
+                .filter(|_| entry.timing)
+                .ok_or(Status::ERROR_INVALID_HANDLE)?;
+            Ok::<_, Status>(record)
+        };
+        let (start, end) = (time_of(start)?, time_of(end)?);
+        if !self.engine.is_done(start.op.max(end.op)) {
+            return Err(Status::ERROR_NOT_READY);
+        }
+        match (start.time.get(), end.time.get()) {
+            (Some(start), Some(end)) if end >= start => {
+                Ok((*end - *start).as_secs_f64() as f32 * 1e3)
+            }
+            (Some(start), Some(end)) => Ok((*start - *end).as_secs_f64() as f32 * -1e3),
+            _ => Err(Status::ERROR_NOT_READY),
+        }
+    }
+}
+
+/// The only limits that mean something to the software GPU, and what they are.
+fn default_limit(limit: u32) -> Result<u64, Status> {
+    const STACK: u32 = Limit::CU_LIMIT_STACK_SIZE as u32;
+    const PRINTF: u32 = Limit::CU_LIMIT_PRINTF_FIFO_SIZE as u32;
+    const HEAP: u32 = Limit::CU_LIMIT_MALLOC_HEAP_SIZE as u32;
+    match limit {
+        STACK => Ok(1024),
+        PRINTF | HEAP => Ok(0),
+        _ => Err(Status::ERROR_NOT_SUPPORTED),
+    }
+}
+
+fn cut(log: &str) -> String {
+    let end = (0..=log.len().min(MAX_JIT_LOG_BYTES as usize))
+        .rev()
+        .find(|i| log.is_char_boundary(*i));
+    log[..end.unwrap_or(0)].to_owned()
+}
+
+fn load_failure(error: &LoadError) -> ModuleLoaded {
+    let status = match error {
+        LoadError::InvalidPtx { .. } => Status::ERROR_INVALID_PTX,
+        LoadError::UnsupportedPtxVersion { .. } => Status::ERROR_UNSUPPORTED_PTX_VERSION,
+        LoadError::NoBinaryForGpu => Status::ERROR_NO_BINARY_FOR_GPU,
+        LoadError::OutOfMemory(_) => Status::ERROR_OUT_OF_MEMORY,
+        _ => Status::ERROR_INVALID_IMAGE,
+    };
+    let error_log = match error {
+        LoadError::InvalidPtx { log, .. } => cut(log),
+        other => cut(&other.to_string()),
+    };
+    ModuleLoaded {
+        status: status.0,
+        module: ModuleId(0),
+        info_log: String::new(),
+        error_log,
+    }
+}
+
+fn default_dynamic_shared(function: &Function) -> u32 {
+    device::SHARED_BYTES_PER_BLOCK.saturating_sub(function.static_shared_bytes())
+}
+
+fn function_attributes(function: &Function) -> Vec<(i32, i32)> {
+    use FuncAttr::*;
+    let signed = |v: u32| i32::try_from(v).unwrap_or(i32::MAX);
+    [
+        (
+            CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK,
+            function.max_threads_per_block(),
+        ),
+        (
+            CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES,
+            function.static_shared_bytes(),
+        ),
+        (CU_FUNC_ATTRIBUTE_CONST_SIZE_BYTES, function.const_bytes()),
+        (
+            CU_FUNC_ATTRIBUTE_LOCAL_SIZE_BYTES,
+            function.local_bytes_per_thread(),
+        ),
+        (CU_FUNC_ATTRIBUTE_NUM_REGS, function.registers()),
+        (CU_FUNC_ATTRIBUTE_PTX_VERSION, function.ptx_version()),
+        (CU_FUNC_ATTRIBUTE_BINARY_VERSION, function.binary_version()),
+        (CU_FUNC_ATTRIBUTE_CACHE_MODE_CA, 0),
+        (
+            CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
+            default_dynamic_shared(function),
+        ),
+    ]
+    .into_iter()
+    .map(|(attribute, value)| (attribute as i32, signed(value)))
+    .chain([(
+        CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT as i32,
+        -1,
+    )])
+    .collect()
+}
+
+/// What `cuLaunchKernel` documents as `ERROR_INVALID_VALUE`.
+fn check_launch(
+    entry: &FunctionEntry,
+    grid: [u32; 3],
+    block: [u32; 3],
+    shared_bytes: u32,
+    params: &[u8],
+) -> Result<(), Status> {
+    let inside =
+        |size: [u32; 3], max: [u32; 3]| size.iter().zip(max).all(|(s, m)| (1..=m).contains(s));
+    let threads: u64 = block.iter().map(|b| u64::from(*b)).product();
+    let needed = entry
+        .function
+        .params()
+        .iter()
+        .map(|p| u64::from(p.offset) + u64::from(p.size))
+        .max()
+        .unwrap_or(0);
+    let ok = inside(grid, device::MAX_GRID)
+        && inside(block, device::MAX_BLOCK)
+        && threads <= u64::from(entry.function.max_threads_per_block())
+        && shared_bytes <= entry.max_dynamic_shared
+        && params.len() as u64 >= needed;
+    if ok {
+        Ok(())
+    } else {
+        Err(Status::ERROR_INVALID_VALUE)
+    }
+}
