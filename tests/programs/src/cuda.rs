@@ -87,10 +87,8 @@ impl Plain for f64 {}
 /// Loads the driver and initialises it.
 pub fn init() -> Result<()> {
     // SAFETY: loads the system's CUDA driver, whose constructors are trusted as any program trusts them.
-    ensure!(
-        unsafe { sys::is_culib_present() },
-        "there is no libcuda.so.1 on the library path"
-    );
+    let present = unsafe { sys::is_culib_present() };
+    ensure!(present, "there is no libcuda.so.1 on the library path");
     // SAFETY: no preconditions.
     unsafe { call!(cuInit(0)) }.map_err(Into::into)
 }
@@ -581,6 +579,11 @@ impl Stream {
         Ok(Self(stream))
     }
 
+    /// The handle.
+    pub fn raw(&self) -> sys::CUstream {
+        self.0
+    }
+
     /// Waits until it is through.
     pub fn synchronize(&self) -> Result<()> {
         // SAFETY: the stream exists.
@@ -611,6 +614,11 @@ impl Event {
         // SAFETY: `event` is writable.
         unsafe { call!(cuEventCreate(&mut event, 0)) }?;
         Ok(Self(event))
+    }
+
+    /// The handle.
+    pub fn raw(&self) -> sys::CUevent {
+        self.0
     }
 
     /// Marks this point of a stream.
