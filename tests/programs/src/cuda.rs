@@ -412,15 +412,27 @@ impl<T: Plain> Buffer<T> {
     /// Copies all to the host.
     pub fn read(&self) -> Result<Vec<T>> {
         let mut data = vec![T::default(); self.length];
+        self.read_into(&mut data)?;
+        Ok(data)
+    }
+
+    /// Copies as many elements to the host as `data` takes.
+    pub fn read_into(&self, data: &mut [T]) -> Result<()> {
+        ensure!(
+            data.len() <= self.length,
+            "{} elements from a buffer of {}",
+            data.len(),
+            self.length
+        );
         // SAFETY: `data` is writable for that many bytes, and every bit pattern is a T.
         unsafe {
             call!(cuMemcpyDtoH_v2(
                 data.as_mut_ptr().cast(),
                 self.address,
-                size_of_val(&data[..])
+                size_of_val(data)
             ))
-        }?;
-        Ok(data)
+        }
+        .map_err(Into::into)
     }
 
     /// Copies `data` in a stream; it must stay untouched until the stream is through.
