@@ -196,12 +196,10 @@ impl Active {
 
     /// Looks for work for a while.
     fn look(&self, channel: &Channel, spin: Duration) -> bool {
-        let ring = self.requests.memory();
-        let seen = ring.load_head();
         let began = Instant::now();
         loop {
             for _ in 0..32 {
-                if ring.load_tail() != seen || !channel.orders.is_empty() {
+                if !self.requests.is_empty() || !channel.orders.is_empty() {
                     return true;
                 }
                 std::hint::spin_loop();

@@ -262,12 +262,18 @@ impl<M: RingMemory> Consumer<M> {
         }
     }
 
+    /// True while nothing is published beyond what has been consumed. It looks at the producer's
+    /// word alone, so that a producer cannot make an empty ring look busy.
+    pub fn is_empty(&self) -> bool {
+        self.memory.load_tail() == self.head
+    }
+
     /// Announces that the consumer will sleep. `false` means that there is work after all: do not
     /// sleep. After waking, call [`Consumer::unpark`].
     pub fn park(&mut self) -> bool {
         self.memory.set_parked(true);
         self.memory.full_fence();
-        if self.memory.load_tail() != self.head {
+        if !self.is_empty() {
             self.memory.set_parked(false);
             return false;
         }
