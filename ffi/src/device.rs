@@ -205,7 +205,6 @@ unsafe extern "C" fn exit<T: PciDevice>(device: *mut PCIDevice) {
         end(&*realized);
         let mut realized = Box::from_raw(realized);
         realized.resources.undo(device, &raw mut (*instance).bar0);
-        bindings::vgpu_shim_trace_unrealize(T::TYPE_NAME.as_ptr());
     }
 }
 
@@ -228,6 +227,8 @@ fn end<T: PciDevice>(realized: &Realized<T>) {
         .unwrap_or_else(PoisonError::into_inner)
         .take();
     if let Some(device) = device {
+        // SAFETY: the type name is static.
+        unsafe { bindings::vgpu_shim_trace_unrealize(T::TYPE_NAME.as_ptr()) }
         guarded(&realized.broken, (), || device.unrealize());
     }
 }

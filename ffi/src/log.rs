@@ -29,6 +29,14 @@ pub fn error_report(message: &str) {
     unsafe { bindings::vgpu_shim_error_report(message.as_ptr()) }
 }
 
+/// Warns whoever started QEMU.
+pub fn warn_report(message: &str) {
+    let message = c_text(message);
+    // SAFETY: a NUL-terminated string that outlives the call; warn_report() may be called
+    // from any thread.
+    unsafe { bindings::vgpu_shim_warn_report(message.as_ptr()) }
+}
+
 /// Whether the trace event `vgpu_stub_call` is switched on: cheap enough for every call.
 #[inline]
 pub fn trace_enabled() -> bool {

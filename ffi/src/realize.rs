@@ -2,7 +2,7 @@
 #![allow(unsafe_code)] // calls into QEMU's PCI, memory and migration code
 
 use std::ffi::{CStr, c_void};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
 use std::ptr;
 use std::sync::Arc;
 
@@ -25,8 +25,8 @@ pub struct Identity {
     pub vendor_id: u16,
     /// Device.
     pub device_id: u16,
-    /// Base class in the high byte, subclass in the low byte.
-    pub class_id: u16,
+    /// Base class, subclass and programming interface, from the high byte to the low one.
+    pub class: u32,
     /// Revision.
     pub revision: u8,
     /// Subsystem vendor.
@@ -130,14 +130,18 @@ impl RealizeContext<'_> {
         let Identity {
             vendor_id,
             device_id,
-            class_id,
-            revision,
+            class,
             ..
         } = *identity;
+        let [interface, subclass, base, _] = class.to_le_bytes();
         self.config_word(bindings::PCI_VENDOR_ID, vendor_id);
         self.config_word(bindings::PCI_DEVICE_ID, device_id);
-        self.config_word(bindings::PCI_CLASS_DEVICE, class_id);
-        self.config_byte(bindings::PCI_REVISION_ID, revision);
+        self.config_byte(bindings::PCI_CLASS_PROG, interface);
+        self.config_word(
+            bindings::PCI_CLASS_DEVICE,
+            u16::from_le_bytes([subclass, base]),
+        );
+        self.config_byte(bindings::PCI_REVISION_ID, identity.revision);
         self.config_word(
             bindings::PCI_SUBSYSTEM_VENDOR_ID,
             identity.subsystem_vendor_id,
@@ -182,17 +186,16 @@ impl RealizeContext<'_> {
         Ok(())
     }
 
-    /// Makes BAR 1: `size` bytes (a power of two) of RAM, 64-bit and prefetchable, shared
-    /// with the returned memfd.
-    pub fn init_bar1(&mut self, size: u64) -> Result<OwnedFd, String> {
+    /// Makes BAR 1: `size` bytes (a power of two) of RAM, 64-bit and prefetchable: the shared
+    /// memory behind `fd`, which is duplicated.
+    pub fn init_bar1(&mut self, size: u64, fd: BorrowedFd<'_>) -> Result<(), String> {
         check_bar_size("BAR1", size)?;
-        let memfd = memfd(size).map_err(|e| format!("no memory for BAR1 of {size} bytes: {e}"))?;
-        let for_qemu = memfd
-            .try_clone()
+        let fd = fd
+            .try_clone_to_owned()
             .map_err(|e| format!("no file descriptor for BAR1 of {size} bytes: {e}"))?;
         let mut error: *mut Error = ptr::null_mut();
         // SAFETY: `bar1` lives in the instance, which outlives its regions; the name is
-        // static, the descriptor is open and as long as `size`.
+        // static, the descriptor is open.
         let done = unsafe {
             bindings::memory_region_init_ram_from_fd(
                 self.bar1,
@@ -200,7 +203,7 @@ impl RealizeContext<'_> {
                 c"vgpu-stub-bar1".as_ptr(),
                 size,
                 bindings::RAM_SHARED,
-                for_qemu.as_raw_fd(),
+                fd.as_raw_fd(),
                 0,
                 &raw mut error,
             )
@@ -212,13 +215,13 @@ impl RealizeContext<'_> {
             ));
         }
         // The RAM block closes its descriptor when it is freed.
-        let _ = for_qemu.into_raw_fd();
+        let _ = fd.into_raw_fd();
         let space = bindings::PCI_BASE_ADDRESS_SPACE_MEMORY
             | bindings::PCI_BASE_ADDRESS_MEM_PREFETCH
             | bindings::PCI_BASE_ADDRESS_MEM_TYPE_64;
         // SAFETY: the region is initialized; slots 1 and 2 are free.
         unsafe { bindings::pci_register_bar(self.device, 1, space as u8, self.bar1) }
-        Ok(memfd)
+        Ok(())
     }
 
     /// Sets up pin A and, where the machine has MSI-X, `vectors` vectors with their table in
@@ -326,24 +329,6 @@ fn check_bar_size(bar: &str, size: u64) -> Result<(), String> {
             "{bar} of {size} bytes: the size must be a power of two, at least {PAGE}"
         ))
     }
-}
-
-/// Anonymous memory that QEMU, the device's threads and a forked helper can map.
-fn memfd(size: u64) -> std::io::Result<OwnedFd> {
-    let length =
-        libc::off_t::try_from(size).map_err(|_| std::io::Error::from_raw_os_error(libc::EFBIG))?;
-    // SAFETY: a static name and a valid flag.
-    let raw = unsafe { libc::memfd_create(c"vgpu-stub-bar1".as_ptr(), libc::MFD_CLOEXEC) };
-    if raw < 0 {
-        return Err(std::io::Error::last_os_error());
-    }
-    // SAFETY: just opened, owned by nobody else.
-    let fd = unsafe { OwnedFd::from_raw_fd(raw) };
-    // SAFETY: an open descriptor.
-    if unsafe { libc::ftruncate(fd.as_raw_fd(), length) } != 0 {
-        return Err(std::io::Error::last_os_error());
-    }
-    Ok(fd)
 }
 
 /// Text of an error that QEMU returned; frees it.

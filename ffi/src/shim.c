@@ -28,6 +28,11 @@ void vgpu_shim_error_report(const char *message)
     error_report("%s", message);
 }
 
+void vgpu_shim_warn_report(const char *message)
+{
+    warn_report("%s", message);
+}
+
 bool vgpu_shim_bus_is_express(PCIDevice *dev)
 {
     return pci_bus_is_express(pci_get_bus(dev));

@@ -11,8 +11,9 @@ void vgpu_shim_error_set(Error **errp, const char *message);
 bool vgpu_shim_guest_errors_enabled(void);
 void vgpu_shim_log_guest_error(const char *message);
 
-/* error_report() with a finished message. */
+/* error_report() and warn_report() with a finished message. */
 void vgpu_shim_error_report(const char *message);
+void vgpu_shim_warn_report(const char *message);
 
 /* Whether the device sits on a PCI Express bus. */
 bool vgpu_shim_bus_is_express(PCIDevice *dev);

@@ -21,7 +21,7 @@ pub mod local;
 pub mod memory;
 pub mod worker;
 
-#[cfg(feature = "qemu")]
+#[cfg(all(feature = "qemu", vgpu_qemu))]
 mod qemu;
 
 pub use config::{Config, ConfigError, Identity, Properties};
