@@ -10,7 +10,6 @@ mod options;
 mod script;
 mod streams;
 
-pub use accel::Accel;
 pub use boot::{Outcome, run};
-pub use options::{Backend, Identity, Options};
+pub use options::Options;
 pub use streams::{Input, Output};

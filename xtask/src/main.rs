@@ -2,13 +2,18 @@
 
 mod apt;
 mod cache;
+mod counters;
+mod demo;
+mod device;
 mod guest;
 mod interrupt;
+mod local;
 mod nvcc;
 mod progress;
 mod qemu;
 mod run;
 mod shims;
+mod test;
 mod vm;
 mod workspace;
 
@@ -30,7 +35,10 @@ struct Line {
 
 #[derive(Subcommand)]
 enum Commands {
-    Vm(vm::Vm),
+    Demo(demo::Demo),
+    Test(test::Test),
+    Vm(Box<vm::Vm>),
+    Local(local::Local),
     Qemu(qemu::Qemu),
     /// Builds the libraries and programs that go into the guest
     Shims,
@@ -41,7 +49,10 @@ enum Commands {
 fn main() -> ExitCode {
     let line = Line::parse();
     let result = interrupt::watch().and_then(|()| match line.command {
+        Commands::Demo(demo) => demo.run(),
+        Commands::Test(test) => test.run(),
         Commands::Vm(vm) => vm.run(),
+        Commands::Local(local) => local.run(),
         Commands::Qemu(qemu) => qemu.run(),
         Commands::Shims => shims::stage().map(|stage| {
             println!("{}", stage.display());

@@ -32,6 +32,7 @@ pub struct Toolkit {
 impl Toolkit {
     /// Gives the toolkit in the cache; downloads and unpacks it first where there is none.
     pub fn fetch() -> Result<Self> {
+        let _lock = cache::lock("nvcc")?;
         let dir = cache::dir("nvcc")?;
         let tree = dir.join("tree");
         let root = tree.join(INSIDE);

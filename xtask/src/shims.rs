@@ -3,10 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 
-use crate::{progress, run, workspace};
+use crate::{nvcc, progress, run, workspace};
 
 /// Packages built for the guest.
 const PACKAGES: &[&str] = &["vgpu-libcuda", "vgpu-ctl", "vgpu-test-programs"];
@@ -15,19 +16,30 @@ const PACKAGES: &[&str] = &["vgpu-libcuda", "vgpu-ctl", "vgpu-test-programs"];
 const LIBRARIES: &[(&str, &str)] = &[("libcuda.so", "libcuda.so.1")];
 
 /// Programs put into `bin`.
-const PROGRAMS: &[&str] = &["vgpu-ctl", "cuda-kernels"];
+const PROGRAMS: &[&str] = &["vgpu-ctl", "cuda-kernels", "cuda-errors"];
 
-/// Builds all, and gives the directory with `lib` and `bin`.
+/// Builds all, once, and gives the directory with `lib` and `bin`.
 pub fn stage() -> Result<PathBuf> {
+    static STAGE: Mutex<Option<PathBuf>> = Mutex::new(None);
+    let mut stage = STAGE.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(stage) = &*stage {
+        return Ok(stage.clone());
+    }
+    let built = build()?;
+    *stage = Some(built.clone());
+    Ok(built)
+}
+
+fn build() -> Result<PathBuf> {
     let mut build = Command::new(workspace::cargo());
     build
         .current_dir(workspace::root())
-        .args(["build", "--release", "--quiet"]);
+        .args(["build", "--release"]);
     for package in PACKAGES {
         build.args(["--package", package]);
     }
-    let step = progress::step("guest libraries and programs");
-    run::inherit(&mut build)?;
+    let mut step = progress::step("guest libraries and programs");
+    step.run(&mut build, "shims")?;
     step.done("built");
     let from = workspace::target()?.join("release");
     let stage = workspace::target()?.join("guest");
@@ -42,6 +54,25 @@ pub fn stage() -> Result<PathBuf> {
         install(&from.join(program), &stage.join("bin").join(program))?;
     }
     Ok(stage)
+}
+
+/// Compiles the program in C against NVIDIA's header, linked with the guest's library.
+pub fn c_program() -> Result<PathBuf> {
+    let toolkit = nvcc::Toolkit::fetch()?;
+    let stage = stage()?;
+    let program = stage.join("bin/driver-api");
+    let mut compile = Command::new("cc");
+    compile
+        .args(["-std=c11", "-Wall", "-Wextra", "-Werror", "-O1", "-I"])
+        .arg(toolkit.root.join("include"));
+    compile.arg(workspace::root().join("tests/programs/c/driver_api.c"));
+    compile
+        .arg("-L")
+        .arg(stage.join("lib"))
+        .args(["-lcuda", "-o"])
+        .arg(&program);
+    run::ok(&mut compile)?;
+    Ok(program)
 }
 
 /// Copies under another name first: a guest may have the old file mapped.

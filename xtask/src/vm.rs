@@ -34,13 +34,7 @@ impl Vm {
             &Output::Inherit,
         ) {
             Ok(outcome) => {
-                eprintln!(
-                    "vm: {} ({}); command started after {:.1} s, all took {:.1} s",
-                    outcome.accel.name(),
-                    outcome.accel.reason,
-                    outcome.boot.as_secs_f64(),
-                    outcome.total.as_secs_f64()
-                );
+                eprintln!("vm: {}", outcome.timing());
                 Ok(ExitCode::from(
                     u8::try_from(outcome.status).unwrap_or(GUEST_FAILED),
                 ))

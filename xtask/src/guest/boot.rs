@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail, ensure};
 use super::accel::{self, Accel};
 use super::initramfs::{Initramfs, names};
 use super::kernel::Kernel;
-use super::options::{Identity, Options, word};
+use super::options::Options;
 use super::script;
 use super::streams::{Input, Output, Port};
 use crate::run::quoted;
@@ -39,7 +39,6 @@ pub struct Outcome {
     pub status: i32,
     /// What it wrote, where that was kept.
     pub stdout: String,
-    pub stderr: String,
     /// From the start of QEMU to the start of the command.
     pub boot: Duration,
     /// From the start of QEMU to its end.
@@ -48,6 +47,22 @@ pub struct Outcome {
     pub device: Option<String>,
     /// What ran the guest's code.
     pub accel: Accel,
+}
+
+impl Outcome {
+    /// What ran it, and how long that took.
+    pub fn timing(&self) -> String {
+        format!(
+            "{} ({}); device {}; the command started after {:.1} s, all took {:.1} s",
+            self.accel.name(),
+            self.accel.reason,
+            self.device
+                .as_deref()
+                .map_or_else(|| "not found".to_owned(), |at| format!("at {at}")),
+            self.boot.as_secs_f64(),
+            self.total.as_secs_f64()
+        )
+    }
 }
 
 /// Boots a guest that runs `words`, or a shell where there are none.
@@ -82,7 +97,7 @@ pub fn run(
         &accel,
         &[&status, &stdin, &stdout, &stderr],
         &console,
-    );
+    )?;
     let (sender, told) = mpsc::channel();
     let start = Instant::now();
     let child = command
@@ -120,7 +135,7 @@ pub fn run(
     let text = |thread: std::thread::JoinHandle<Vec<u8>>| {
         String::from_utf8_lossy(&thread.join().unwrap_or_default()).into_owned()
     };
-    let (stdout, stderr, console) = (text(stdout), text(stderr), text(console));
+    let (stdout, _, console) = (text(stdout), text(stderr), text(console));
     for line in told.try_iter() {
         progress.take(&line);
     }
@@ -146,7 +161,6 @@ pub fn run(
     Ok(Outcome {
         status,
         stdout,
-        stderr,
         boot: progress.up.unwrap_or_default(),
         total: start.elapsed(),
         device: progress.device,
@@ -309,7 +323,7 @@ impl<'a> Machine<'a> {
         accel: &Accel,
         ports: &[&Port],
         console: &Port,
-    ) -> Command {
+    ) -> Result<Command> {
         let options = self.options;
         // QEMU ends with us, even when we are killed.
         let mut command = Command::new("setpriv");
@@ -319,7 +333,7 @@ impl<'a> Machine<'a> {
             .args(&program.firmware);
         command.args([
             "-name",
-            &format!("vgpu-{}", options.vm_id),
+            &format!("vgpu-{}", options.device.vm_id),
             "-nodefaults",
             "-display",
             "none",
@@ -370,34 +384,21 @@ impl<'a> Machine<'a> {
         };
         command.args(["-chardev", &console, "-serial", "chardev:console"]);
         command.args(&options.qemu_args);
-        if let Some(counters) = &options.counters {
-            command.env("VGPU_COUNTERS", counters);
-        }
-        if options.trace {
-            command.env("VGPU_LOG", "trace");
+        options.device.environment(&mut command)?;
+        if options.device.trace {
+            // Tracing of the device and the mediator is switched by QEMU's trace events.
+            command.args(["-trace", "vgpu_stub_*"]);
         }
         if !self.interactive {
             command.stdin(Stdio::null()).stdout(Stdio::null());
         }
-        command
+        Ok(command)
     }
 
     fn device(&self) -> String {
-        let options = self.options;
-        let mut device = format!("vgpu-stub,addr={DEVICE_ADDRESS},vm_id={}", options.vm_id);
-        if options.identity != Identity::H100 {
-            device.push_str(&format!(",identity={}", word(options.identity)));
-        }
-        device.push_str(&format!(",backend={}", word(options.backend)));
-        let sizes = [
-            ("gpu", &options.gpu),
-            ("bar1-size", &options.bar1_size),
-            ("memory", &options.memory),
-        ];
-        for (name, value) in sizes {
-            if let Some(value) = value {
-                device.push_str(&format!(",{name}={}", value.replace(',', ",,")));
-            }
+        let mut device = format!("vgpu-stub,addr={DEVICE_ADDRESS}");
+        for (name, value) in self.options.device.properties() {
+            device.push_str(&format!(",{name}={}", value.replace(',', ",,")));
         }
         device
     }

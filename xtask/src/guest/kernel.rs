@@ -33,6 +33,7 @@ pub struct Kernel {
 impl Kernel {
     /// Gives the kernel in the cache; downloads and unpacks it first where there is none.
     pub fn fetch() -> Result<Self> {
+        let _lock = cache::lock("guest-kernel")?;
         let dir = cache::dir("guest-kernel")?;
         let stamp = dir.join("unpacked");
         if let Ok(tree) = fs::read_to_string(&stamp)

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, ValueEnum};
+use clap::{Args, Parser};
+
+use crate::device::Device;
 
 /// The options of one guest.
 #[derive(Args, Clone, Debug)]
@@ -24,33 +26,13 @@ pub struct Options {
     #[arg(long, value_name = "DIR")]
     pub cwd: Option<PathBuf>,
 
-    /// Sets (NAME=VALUE) or hands on (NAME) a variable; may be repeated. VGPU_*, CUDA_* and RUST_* are handed on anyway
+    /// Sets (NAME=VALUE) or hands on (NAME) a variable; may be repeated. VGPU_LOG, VGPU_SYNC, VGPU_DEVICE and CUDA_* are handed on anyway
     #[arg(long = "env", value_name = "NAME[=VALUE]")]
     pub environment: Vec<String>,
 
-    /// The device's vm_id, by which the mediator tells machines apart
-    #[arg(long, value_name = "N", default_value_t = 111, value_parser = clap::value_parser!(u32).range(1..))]
-    pub vm_id: u32,
-
-    /// The PCI identity that the device shows
-    #[arg(long, value_enum, default_value_t = Identity::H100)]
-    pub identity: Identity,
-
-    /// What computes: the host's GPU, the software GPU, or the first where there is one
-    #[arg(long, value_enum, default_value_t = Backend::Auto)]
-    pub backend: Backend,
-
-    /// The index or UUID of the host's GPU
-    #[arg(long, value_name = "GPU")]
-    pub gpu: Option<String>,
-
-    /// Size of the data window, a power of two [default: the device's, 256M]
-    #[arg(long, value_name = "SIZE")]
-    pub bar1_size: Option<String>,
-
-    /// Limit of device memory for this machine [default: the device's]
-    #[arg(long, value_name = "SIZE")]
-    pub memory: Option<String>,
+    /// The device
+    #[command(flatten)]
+    pub device: Device,
 
     /// Virtual CPUs
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=255))]
@@ -72,14 +54,6 @@ pub struct Options {
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     pub timeout: Option<u64>,
 
-    /// Shows the life of every call in the device and the mediator
-    #[arg(long)]
-    pub trace: bool,
-
-    /// Appends the device's counts of calls by name to this file, one JSON line per channel
-    #[arg(long, value_name = "FILE")]
-    pub counters: Option<PathBuf>,
-
     /// Shows the guest's console
     #[arg(long)]
     pub console: bool,
@@ -95,34 +69,6 @@ pub struct Options {
     /// Boots without the device, as on a machine that has none
     #[arg(long)]
     pub no_device: bool,
-}
-
-/// What the device looks like on the PCI bus.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Identity {
-    /// 10de:2331, the id that CUDA software looks for
-    H100,
-    /// A plain experimental id
-    Stub,
-}
-
-/// What executes kernels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Backend {
-    /// The GPU where there is one, else the software GPU
-    Auto,
-    /// The host's NVIDIA driver
-    Cuda,
-    /// The software GPU
-    Soft,
-}
-
-/// The name of a value, as the device's property takes it.
-pub fn word(value: impl ValueEnum) -> String {
-    value
-        .to_possible_value()
-        .map(|value| value.get_name().to_owned())
-        .unwrap_or_default()
 }
 
 impl Options {
@@ -157,14 +103,8 @@ mod tests {
     #[test]
     fn defaults_are_the_documented_ones() {
         let options = Options::default();
-        assert_eq!(
-            (options.vm_id, options.root.as_str(), options.user.as_str()),
-            (111, "host", "root")
-        );
-        assert_eq!(
-            (word(options.identity), word(options.backend)),
-            ("h100".to_owned(), "auto".to_owned())
-        );
+        assert_eq!((options.device.vm_id, options.root.as_str()), (111, "host"));
+        assert_eq!(options.user, "root");
         assert_eq!(options.limit(), Duration::from_secs(3600));
     }
 

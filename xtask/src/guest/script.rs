@@ -50,6 +50,9 @@ pub fn become_user(user: &User) -> String {
     )
 }
 
+/// Variables that the guest's libraries read.
+const HANDED_ON: &[&str] = &["VGPU_LOG", "VGPU_SYNC", "VGPU_DEVICE", "RUST_BACKTRACE"];
+
 /// The variables of the command.
 fn environment(options: &Options, user: &User) -> BTreeMap<String, OsString> {
     let mut variables = BTreeMap::new();
@@ -71,9 +74,7 @@ fn environment(options: &Options, user: &User) -> BTreeMap<String, OsString> {
     }
     for (name, value) in std::env::vars_os() {
         if let Some(name) = name.to_str()
-            && ["VGPU_", "CUDA_", "RUST_"]
-                .iter()
-                .any(|prefix| name.starts_with(prefix))
+            && (HANDED_ON.contains(&name) || name.starts_with("CUDA_"))
         {
             set(name, value);
         }

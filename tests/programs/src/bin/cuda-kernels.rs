@@ -6,7 +6,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
-use vgpu_test_programs::cuda::{self, Context};
+use vgpu_test_programs::cuda::{self, Arguments, Buffer, Context, Module, Shape};
 use vgpu_test_programs::suite::{self, CASES};
 
 const HELP: &str = "\
@@ -17,6 +17,7 @@ Usage: cuda-kernels [options] PTX-DIRECTORY
   --processes N     run all in N processes at once
   --repeat N        run all N times
   --count-calls     print how often each function of the driver was called
+  --hang            take most of the device's memory, launch a kernel without an end, and wait to be killed
   --list            print the names of the kernels";
 
 struct Options {
@@ -26,6 +27,7 @@ struct Options {
     processes: usize,
     repeat: usize,
     count_calls: bool,
+    hang: bool,
 }
 
 /// `None`: the list was printed and there is nothing to run.
@@ -37,6 +39,7 @@ fn options() -> Result<Option<Options>> {
         processes: 0,
         repeat: 1,
         count_calls: false,
+        hang: false,
     };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
@@ -55,6 +58,7 @@ fn options() -> Result<Option<Options>> {
             "--processes" => options.processes = number(value()?)?,
             "--repeat" => options.repeat = number(value()?)?,
             "--count-calls" => options.count_calls = true,
+            "--hang" => options.hang = true,
             "--list" => {
                 CASES.iter().for_each(|case| println!("{}", case.name));
                 return Ok(None);
@@ -187,7 +191,32 @@ fn run_processes(options: &Options) -> Result<(usize, usize, BTreeMap<String, u6
     Ok((passed, failed, calls))
 }
 
+/// Never ends by itself.
+fn hang(options: &Options) -> Result<ExitCode> {
+    cuda::init()?;
+    let context = Context::primary()?;
+    let path = options.directory.join("misc.ptx");
+    let text =
+        std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+    let module = Module::load(&text)?;
+    let (free, _) = cuda::memory()?;
+    let most = Buffer::<u8>::new(free / 4 * 3)?;
+    let stop = Buffer::<i32>::zeros(1)?;
+    module.function("spin")?.launch(
+        Shape::grid(1, 32),
+        None,
+        &Arguments::new().with(stop.address()),
+    )?;
+    println!("hangs with {} of {free} bytes", free / 4 * 3);
+    context.synchronize()?;
+    drop(most);
+    bail!("the kernel ended")
+}
+
 fn run(options: &Options) -> Result<ExitCode> {
+    if options.hang {
+        return hang(options);
+    }
     let (passed, failed, calls) = if options.processes > 0 {
         run_processes(options)?
     } else {
