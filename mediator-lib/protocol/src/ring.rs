@@ -34,7 +34,7 @@ pub trait RingMemory {
     fn parked(&self) -> bool;
     /// Stores `parked`, relaxed.
     fn set_parked(&self, parked: bool);
-    /// Clears `parked` and tells whether it was set.
+    /// Clears `parked` if it is set, and tells whether it was.
     fn take_parked(&self) -> bool;
     /// A sequentially consistent fence.
     fn full_fence(&self);
@@ -361,9 +361,11 @@ impl RingMemory for WindowRing {
         }
     }
     fn take_parked(&self) -> bool {
-        self.indices
-            .word32(self.parked)
-            .is_ok_and(|w| w.swap(0, Ordering::Relaxed) != 0)
+        // Not a swap: one that finds 0 would write it once more, beside the consumer's next 1.
+        self.indices.word32(self.parked).is_ok_and(|w| {
+            w.compare_exchange(1, 0, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+        })
     }
     fn full_fence(&self) {
         fence(Ordering::SeqCst);
