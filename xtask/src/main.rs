@@ -1,6 +1,7 @@
 //! The commands of this repository: `cargo xtask help`.
 
 mod apt;
+mod bench;
 mod cache;
 mod counters;
 mod demo;
@@ -39,6 +40,7 @@ enum Commands {
     Test(test::Test),
     Vm(Box<vm::Vm>),
     Local(local::Local),
+    Bench(bench::Bench),
     Qemu(qemu::Qemu),
     /// Builds the libraries and programs that go into the guest
     Shims,
@@ -53,6 +55,7 @@ fn main() -> ExitCode {
         Commands::Test(test) => test.run(),
         Commands::Vm(vm) => vm.run(),
         Commands::Local(local) => local.run(),
+        Commands::Bench(bench) => bench.run(),
         Commands::Qemu(qemu) => qemu.run(),
         Commands::Shims => shims::stage().map(|stage| {
             println!("{}", stage.display());

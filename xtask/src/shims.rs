@@ -10,13 +10,18 @@ use anyhow::{Context, Result};
 use crate::{nvcc, progress, run, workspace};
 
 /// Packages built for the guest.
-const PACKAGES: &[&str] = &["vgpu-libcuda", "vgpu-ctl", "vgpu-test-programs"];
+const PACKAGES: &[&str] = &[
+    "vgpu-libcuda",
+    "vgpu-ctl",
+    "vgpu-test-programs",
+    "vgpu-bench",
+];
 
 /// Libraries: cargo's file, and the name under which programs open it. Each also gets cargo's name as a link.
 const LIBRARIES: &[(&str, &str)] = &[("libcuda.so", "libcuda.so.1")];
 
 /// Programs put into `bin`.
-const PROGRAMS: &[&str] = &["vgpu-ctl", "cuda-kernels", "cuda-errors"];
+const PROGRAMS: &[&str] = &["vgpu-ctl", "cuda-kernels", "cuda-errors", "vgpu-bench"];
 
 /// Builds all, once, and gives the directory with `lib` and `bin`.
 pub fn stage() -> Result<PathBuf> {
