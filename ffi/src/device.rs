@@ -9,6 +9,8 @@ use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock};
 
+use memoffset::span_of;
+
 use crate::bindings::{
     self, DeviceClass, DeviceState, Error, InterfaceInfo, MemoryRegion, MemoryRegionOps, Object,
     ObjectClass, PCIDevice, PCIDeviceClass, TypeInfo,
@@ -57,6 +59,7 @@ macro_rules! export_device {
 
 /// Registers the QOM type of a device.
 pub fn register<T: PciDevice>() {
+    const { assert!(T::PROPERTIES.len() <= MAX_PROPERTIES) }
     let mut interfaces = [
         InterfaceInfo {
             type_: c"pci-express-device".as_ptr(),
@@ -109,8 +112,8 @@ unsafe extern "C" fn class_init<T: PciDevice>(class: *mut ObjectClass, _: ClassD
     let device_class = class.cast::<DeviceClass>();
     let pci_class = class.cast::<PCIDeviceClass>();
     // SAFETY: QOM passes the class of our type, a PCIDeviceClass and so a DeviceClass; no
-    // other reference to it exists during initialization. The properties' offsets are those
-    // of `Instance::values`.
+    // other reference to it exists during initialization. The properties' place is
+    // `Instance::values`; `register` has checked their number.
     unsafe {
         (*device_class).desc = T::DESCRIPTION.as_ptr();
         let category = bindings::DEVICE_CATEGORY_MISC as usize;
@@ -119,9 +122,7 @@ unsafe extern "C" fn class_init<T: PciDevice>(class: *mut ObjectClass, _: ClassD
             *word |= 1 << (category % bits);
         }
         bindings::device_class_set_legacy_reset(device_class, Some(reset::<T>));
-        properties::declare(class, T::PROPERTIES, |n| {
-            offset_of!(Instance<T>, values) + n * size_of::<Value>()
-        });
+        properties::declare(class, T::PROPERTIES, span_of!(Instance<T>, values));
         (*pci_class).realize = Some(realize::<T>);
         (*pci_class).exit = Some(exit::<T>);
         // The ids proper are set in realize, from the device's properties.

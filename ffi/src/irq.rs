@@ -1,15 +1,15 @@
 //! Interrupts raised from any thread.
 //!
 //! MSI-X and INTx may be touched only under QEMU's big lock, which a worker thread must not
-//! take. So [`Irq::raise`] sets an atomic bit and schedules a bottom half, which the main
-//! loop runs under the lock.
+//! take. So [`Irq::raise`] notes the vector and schedules a bottom half, which the main loop
+//! runs under the lock.
 #![allow(unsafe_code)] // bottom half and interrupt calls into QEMU
 
 use std::ffi::{c_int, c_void};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::bindings::{self, PCIDevice, QEMUBH};
+use crate::pending::{Action, Mode, Pending};
 
 /// Handle to the interrupts of a device; clones name the same device.
 ///
@@ -21,15 +21,7 @@ impl Irq {
     /// Raises an interrupt: the MSI-X vector when the guest has enabled MSI-X, the level of
     /// pin A otherwise. A vector that the device does not have is ignored.
     pub fn raise(&self, vector: u32) {
-        if vector >= self.0.vectors {
-            return;
-        }
-        let Some(word) = self.0.words.get((vector / 64) as usize) else {
-            return;
-        };
-        let bit = 1 << (vector % 64);
-        word.cancelled.fetch_and(!bit, Ordering::AcqRel);
-        if word.pending.fetch_or(bit, Ordering::AcqRel) & bit == 0 {
+        if self.0.pending.raise(vector) {
             self.0.schedule();
         }
     }
@@ -38,11 +30,7 @@ impl Irq {
     /// Message-signalled interrupts are not affected. The caller orders `lower` against its
     /// own `raise` calls, so that it cannot take back what was raised for a newer reason.
     pub fn lower(&self) {
-        for word in &self.0.words {
-            word.cancelled
-                .fetch_or(word.pending.load(Ordering::Acquire), Ordering::AcqRel);
-        }
-        self.0.lower_wanted.store(true, Ordering::Release);
+        self.0.pending.lower();
         // SAFETY: no arguments; reads thread-local state.
         if unsafe { bindings::bql_locked() } {
             // A guest that acknowledges must see the pin low when its write returns.
@@ -55,20 +43,9 @@ impl Irq {
 
 /// Shared by the handles and the bottom half.
 pub(crate) struct Line {
-    vectors: u32,
-    words: Box<[Word]>,
-    lower_wanted: AtomicBool,
+    pending: Pending,
     /// None once the device is unrealized.
     target: Mutex<Option<Target>>,
-}
-
-/// 64 vectors, one bit each.
-#[derive(Default)]
-struct Word {
-    /// Raised and not delivered yet.
-    pending: AtomicU64,
-    /// Of those: taken back by `lower`, if the guest uses pin A.
-    cancelled: AtomicU64,
 }
 
 #[derive(Clone, Copy)]
@@ -89,9 +66,7 @@ impl Line {
     /// The big lock is held; `device` stays valid until `close`.
     pub(crate) unsafe fn open(device: *mut PCIDevice, vectors: u32) -> Arc<Line> {
         let line = Arc::new(Line {
-            vectors,
-            words: (0..vectors.div_ceil(64)).map(|_| Word::default()).collect(),
-            lower_wanted: AtomicBool::new(false),
+            pending: Pending::new(vectors),
             target: Mutex::new(None),
         });
         let opaque = Arc::as_ptr(&line).cast_mut().cast::<c_void>();
@@ -124,11 +99,7 @@ impl Line {
 
     /// Forgets what is pending: after a reset nothing of before may arrive.
     pub(crate) fn reset(&self) {
-        for word in &self.words {
-            word.pending.store(0, Ordering::Release);
-            word.cancelled.store(0, Ordering::Release);
-        }
-        self.lower_wanted.store(true, Ordering::Release);
+        self.pending.clear();
         self.deliver();
     }
 
@@ -144,36 +115,31 @@ impl Line {
         }
     }
 
-    /// Brings the pending bits to the guest. The big lock is held.
+    /// Brings what is pending to the guest. The big lock is held.
     fn deliver(&self) {
         let Some(Target { device, .. }) = *self.target() else {
             return;
         };
-        if self.lower_wanted.swap(false, Ordering::AcqRel) {
-            self.set_level(device, 0);
-        }
         // SAFETY: `close` runs under the big lock, as we do: the device is alive.
-        let msix = unsafe { bindings::msix_enabled(device) } != 0;
-        for (word, base) in self.words.iter().zip((0u32..).step_by(64)) {
-            let mut bits = word.pending.swap(0, Ordering::AcqRel);
-            let cancelled = word.cancelled.swap(0, Ordering::AcqRel);
-            if !msix {
-                bits &= !cancelled;
-            }
-            while bits != 0 {
-                let vector = base + bits.trailing_zeros();
-                bits &= bits - 1;
+        let mode = match unsafe { bindings::msix_enabled(device) } {
+            0 => Mode::Pin,
+            _ => Mode::Msix,
+        };
+        self.pending.deliver(mode, |action| match action {
+            Action::Lower => self.set_level(device, 0),
+            Action::Fire(vector) => {
+                let msix = mode == Mode::Msix;
                 // SAFETY: plain numbers.
                 unsafe { bindings::vgpu_shim_trace_irq(vector, msix) };
                 if msix {
-                    // SAFETY: the device is alive, the big lock held, the vector in use
-                    // since realize (`vectors` is what MSI-X was initialized with).
+                    // SAFETY: the device is alive, the big lock held, the vector in use since
+                    // realize: `Pending` was made with the number that MSI-X has.
                     unsafe { bindings::msix_notify(device, vector) };
                 } else {
                     self.set_level(device, 1);
                 }
             }
-        }
+        });
     }
 
     fn set_level(&self, device: *mut PCIDevice, level: c_int) {

@@ -11,11 +11,12 @@
 //! | `realize` | identity, BARs, MSI-X, ioeventfds, migration blocker |
 //! | `properties` | `-device` options |
 //! | `irq` | interrupts from any thread, through a bottom half |
+//! | `pending` | what is raised and not delivered yet |
 //! | `log` | guest errors, error reports, trace events |
 //! | `bindings` | what bindgen generated |
 //!
 //! Without `VGPU_QEMU_SRC` and `VGPU_QEMU_BUILD` in its build environment the crate is
-//! empty (see `build.rs`).
+//! empty (see `build.rs`), but for the tests of what needs no QEMU.
 
 #[cfg(vgpu_qemu)]
 mod bindings;
@@ -25,6 +26,8 @@ mod device;
 mod irq;
 #[cfg(vgpu_qemu)]
 pub mod log;
+#[cfg(any(vgpu_qemu, test))]
+mod pending;
 #[cfg(vgpu_qemu)]
 mod properties;
 #[cfg(vgpu_qemu)]

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)] // storage that QEMU's property setters write
 
 use std::ffi::{CStr, c_char};
+use std::ops::Range;
 
 use crate::bindings::{self, ObjectClass, Property};
 
@@ -39,20 +40,16 @@ pub(crate) union Value {
     pub(crate) text: *mut c_char,
 }
 
-/// Adds the table to a class. `offset_of` gives the place of the n-th value in the instance.
+/// Adds the table to a class. `span` is where an instance has its array of values.
 ///
 /// # Safety
 /// `class` is the class under initialization, of a `DeviceClass` descendant whose instances
-/// hold a `Value` at each `offset_of(n)`, n below the table's length.
+/// hold `[Value; MAX_PROPERTIES]` at `span`; the table has at most that many rows.
 pub(crate) unsafe fn declare(
     class: *mut ObjectClass,
     table: &'static [PropertySpec],
-    offset_of: impl Fn(usize) -> usize,
+    span: Range<usize>,
 ) {
-    assert!(
-        table.len() <= MAX_PROPERTIES,
-        "more than {MAX_PROPERTIES} properties"
-    );
     let properties: Vec<Property> = table
         .iter()
         .enumerate()
@@ -60,7 +57,7 @@ pub(crate) unsafe fn declare(
             // SAFETY: all fields are pointers, numbers and a bool: zero is valid for each.
             let mut property: Property = unsafe { std::mem::zeroed() };
             property.name = spec.name.as_ptr();
-            property.offset = offset_of(n) as isize;
+            property.offset = (span.start + n * size_of::<Value>()) as isize;
             property.set_default = true;
             match spec.kind {
                 Kind::U32(default) => {

@@ -256,7 +256,9 @@ impl RealizeContext<'_> {
     /// instead of calling the device. The descriptor is duplicated.
     pub fn add_doorbell(&mut self, offset: u64, eventfd: BorrowedFd<'_>) -> Result<(), String> {
         let end = offset.checked_add(DOORBELL_SIZE.into());
-        if offset % u64::from(DOORBELL_SIZE) != 0 || end.is_none_or(|end| end > self.bar0_size) {
+        if !offset.is_multiple_of(DOORBELL_SIZE.into())
+            || end.is_none_or(|end| end > self.bar0_size)
+        {
             return Err(format!(
                 "doorbell at {offset:#x}: not a multiple of {DOORBELL_SIZE} inside BAR0 of {} bytes",
                 self.bar0_size
