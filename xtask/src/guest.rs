@@ -6,6 +6,7 @@ mod boot;
 mod cpio;
 mod initramfs;
 mod kernel;
+mod machine;
 mod options;
 mod script;
 mod streams;

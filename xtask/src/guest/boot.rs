@@ -1,9 +1,7 @@
 //! One boot: QEMU with the device, the guest's streams, and its end.
 
 use std::ffi::OsString;
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -12,25 +10,17 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::accel::{self, Accel};
-use super::initramfs::{Initramfs, names};
 use super::kernel::Kernel;
+use super::machine::Machine;
 use super::options::Options;
-use super::script;
 use super::streams::{Input, Output, Port};
-use crate::run::quoted;
-use crate::{interrupt, qemu, shims};
+use crate::{cache, interrupt, qemu, shims};
 
 /// A guest that is not up by then is dead: TCG on a busy machine needs less than 10 s.
 const BOOT_LIMIT: Duration = Duration::from_secs(180);
 
 /// After it told its exit status the guest has so long to power off.
 const POWER_OFF_LIMIT: Duration = Duration::from_secs(20);
-
-/// The slot of the device, the one that the documentation shows.
-const DEVICE_ADDRESS: &str = "05.0";
-
-/// The PCI ids of the device's identities, as sysfs spells them.
-const DEVICE_IDS: &str = "0x10de:0x2331 0x1234:0x11e9";
 
 /// How the guest ended.
 #[derive(Debug)]
@@ -122,6 +112,7 @@ pub fn run(
         device: None,
         exit: None,
         exit_at: None,
+        loader_cache: None,
     };
     let limit = if words.is_empty() {
         Duration::MAX
@@ -138,6 +129,9 @@ pub fn run(
     let (stdout, _, console) = (text(stdout), text(stderr), text(console));
     for line in told.try_iter() {
         progress.take(&line);
+    }
+    if let Some(base64) = &progress.loader_cache {
+        cache::write_if_changed(&machine.loader_cache, base64.as_bytes())?;
     }
     let status = match (result?, progress.exit) {
         (End::Interrupted, _) => 130,
@@ -183,6 +177,8 @@ struct Progress {
     device: Option<String>,
     exit: Option<i32>,
     exit_at: Option<Instant>,
+    /// The loader's cache that the guest made, in base64.
+    loader_cache: Option<String>,
 }
 
 impl Progress {
@@ -194,6 +190,7 @@ impl Progress {
                 self.exit = status.parse().ok();
                 self.exit_at = Some(Instant::now());
             }
+            Some(("loader-cache", base64)) => self.loader_cache = Some(base64.to_owned()),
             _ => {}
         }
     }
@@ -254,156 +251,6 @@ impl Drop for Guest {
     }
 }
 
-/// The files and the settings of one boot.
-struct Machine<'a> {
-    options: &'a Options,
-    directory: interrupt::Directory,
-    kernel: &'a Kernel,
-    root: PathBuf,
-    shims: PathBuf,
-    interactive: bool,
-}
-
-impl<'a> Machine<'a> {
-    fn new(
-        options: &'a Options,
-        words: &[OsString],
-        kernel: &'a Kernel,
-        shims: &Path,
-    ) -> Result<Self> {
-        let root = match options.root.as_str() {
-            "host" => PathBuf::from("/"),
-            other => fs::canonicalize(other).with_context(|| format!("--root {other}"))?,
-        };
-        ensure!(root.is_dir(), "--root {}: not a directory", root.display());
-        let user = script::user(&root, &options.user)?;
-        let interactive = words.is_empty();
-        let mut modules = options.modules.clone();
-        if options.nouveau {
-            modules.push("nouveau".to_owned());
-        }
-        let booted: Vec<_> = kernel
-            .boot_modules()?
-            .into_iter()
-            .map(|module| module.name)
-            .collect();
-        let mut extra = kernel.with_dependencies(&modules)?;
-        extra.retain(|module| !booted.contains(&module.name));
-        let mut config = format!("DEVICE_IDS={}\n", quoted(DEVICE_IDS));
-        config.push_str(&format!("MODULES={}\n", quoted(names(&extra))));
-        config.push_str(&format!("AS_USER={}\n", quoted(script::become_user(&user))));
-        if options.share.is_some() {
-            config.push_str("SHARE=1\n");
-        }
-        if options.nouveau {
-            config.push_str("SHOW_LOG=nouveau\n");
-        }
-        if interactive {
-            config.push_str(&format!("INTERACTIVE={}\n", quoted(terminal_size())));
-        }
-        let command = script::command(options, &user, words)?;
-        let directory = interrupt::Directory::new("vgpu-vm")?;
-        fs::write(
-            directory.path().join("initramfs"),
-            Initramfs::boot(kernel, &config, &command, &extra)?,
-        )?;
-        Ok(Self {
-            options,
-            directory,
-            kernel,
-            root,
-            shims: shims.to_owned(),
-            interactive,
-        })
-    }
-
-    fn command(
-        &self,
-        program: &qemu::Installed,
-        accel: &Accel,
-        ports: &[&Port],
-        console: &Port,
-    ) -> Result<Command> {
-        let options = self.options;
-        // QEMU ends with us, even when we are killed.
-        let mut command = Command::new("setpriv");
-        command
-            .args(["--pdeathsig", "KILL", "--"])
-            .arg(&program.binary)
-            .args(&program.firmware);
-        command.args([
-            "-name",
-            &format!("vgpu-{}", options.device.vm_id),
-            "-nodefaults",
-            "-display",
-            "none",
-            "-no-reboot",
-        ]);
-        command.args(["-machine", "q35"]).args(accel.arguments());
-        command.args(["-smp", &options.cpus.to_string(), "-m", &options.ram]);
-        if !options.no_device {
-            command.arg("-device").arg(self.device());
-        }
-        command
-            .arg("-kernel")
-            .arg(&self.kernel.image)
-            .arg("-initrd")
-            .arg(self.directory.path().join("initramfs"));
-        command.args([
-            "-append",
-            "console=ttyS0 quiet loglevel=4 panic=-1 random.trust_cpu=on",
-        ]);
-        let share = |command: &mut Command, tag: &str, path: &Path, mode: &str| {
-            let path = escaped(path);
-            command.arg("-fsdev").arg(format!(
-                "local,id={tag},path={path},security_model=none,multidevs=remap{mode}"
-            ));
-            command
-                .arg("-device")
-                .arg(format!("virtio-9p-pci,fsdev={tag},mount_tag={tag}"));
-        };
-        share(&mut command, "root", &self.root, ",readonly=on");
-        share(&mut command, "shims", &self.shims, ",readonly=on");
-        if let Some(path) = &options.share {
-            share(&mut command, "share", path, "");
-        }
-        command.args(["-device", "virtio-serial-pci,id=ports"]);
-        for port in ports {
-            let (name, path) = (port.name, escaped(&port.path));
-            command
-                .arg("-chardev")
-                .arg(format!("socket,id={name},path={path}"));
-            command.arg("-device").arg(format!(
-                "virtserialport,bus=ports.0,chardev={name},name={name}"
-            ));
-        }
-        let console = if self.interactive {
-            "stdio,id=console,signal=off".to_owned()
-        } else {
-            format!("socket,id=console,path={}", escaped(&console.path))
-        };
-        command.args(["-chardev", &console, "-serial", "chardev:console"]);
-        command.args(&options.qemu_args);
-        options.device.environment(&mut command)?;
-        if options.device.trace {
-            // Tracing of the device and the mediator is switched by QEMU's trace events.
-            command.args(["-trace", "vgpu_stub_*"]);
-        }
-        if !self.interactive {
-            command.stdin(Stdio::null()).stdout(Stdio::null());
-        }
-        Ok(command)
-    }
-
-    fn device(&self) -> String {
-        let mut device = format!("vgpu-stub,addr={DEVICE_ADDRESS}");
-        for (name, value) in self.options.device.properties() {
-            device.push_str(&format!(",{name}={}", value.replace(',', ",,")));
-        }
-        device
-    }
-}
-
 /// The end of what the guest's kernel said, for an error message.
 fn tail(console: &str) -> String {
     let lines: Vec<_> = console.lines().collect();
@@ -414,26 +261,5 @@ fn tail(console: &str) -> String {
         String::new()
     } else {
         format!("; its console:\n  {}", tail.join("\n  "))
-    }
-}
-
-/// A path as the value of one of QEMU's options, where a comma ends the value.
-fn escaped(path: &Path) -> String {
-    path.display().to_string().replace(',', ",,")
-}
-
-/// The arguments of `stty` that give the guest's console the size of this terminal.
-fn terminal_size() -> String {
-    let size = Command::new("stty")
-        .arg("size")
-        .stderr(Stdio::null())
-        .stdin(Stdio::inherit())
-        .output();
-    let text = size
-        .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
-        .unwrap_or_default();
-    match text.split_whitespace().collect::<Vec<_>>()[..] {
-        [rows, columns] => format!("rows {rows} cols {columns}"),
-        _ => "rows 24 cols 80".to_owned(),
     }
 }

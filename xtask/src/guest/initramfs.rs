@@ -13,6 +13,16 @@ use crate::apt;
 const BUSYBOX: &str = "/usr/bin/busybox";
 const BUSYBOX_MERGED: &str = "/bin/busybox";
 
+/// What a guest is to do in its root.
+pub struct Errand {
+    /// Shell variables that the scripts read.
+    pub config: String,
+    /// The script of the command.
+    pub command: String,
+    /// The loader's cache with the shims in it, in base64, where a guest has made it before.
+    pub loader_cache: Option<String>,
+}
+
 /// An initramfs in the making.
 pub struct Initramfs {
     archive: Archive,
@@ -50,9 +60,8 @@ impl Initramfs {
         Ok(initramfs.archive.finish())
     }
 
-    /// One that goes on to run `command`, a shell script, in the guest's root; `config` are the shell
-    /// variables that the scripts read.
-    pub fn boot(kernel: &Kernel, config: &str, command: &str, extra: &[Module]) -> Result<Vec<u8>> {
+    /// One that goes on to run a command in the guest's root.
+    pub fn boot(kernel: &Kernel, errand: &Errand, extra: &[Module]) -> Result<Vec<u8>> {
         let mut initramfs = Self::new()?;
         let boot = kernel.boot_modules()?;
         initramfs.modules("modules", &boot);
@@ -63,8 +72,15 @@ impl Initramfs {
         initramfs
             .archive
             .file("vgpu/stage2.sh", include_bytes!("stage2.sh"));
-        initramfs.archive.file("vgpu/config", config.as_bytes());
-        initramfs.archive.file("vgpu/command", command.as_bytes());
+        initramfs
+            .archive
+            .file("vgpu/config", errand.config.as_bytes());
+        initramfs
+            .archive
+            .file("vgpu/command", errand.command.as_bytes());
+        if let Some(cache) = &errand.loader_cache {
+            initramfs.archive.file("vgpu/ld.so.cache", cache.as_bytes());
+        }
         Ok(initramfs.archive.finish())
     }
 

@@ -34,7 +34,14 @@ finish() { # STATUS
 # The shims come first in the loader's list, as a package of ours would put them.
 mkdir -p /etc/ld.so.conf.d
 echo /opt/vgpu-stub/lib >/etc/ld.so.conf.d/000-vgpu-stub.conf
-/sbin/ldconfig || echo "vgpu-guest: ldconfig failed" >&2
+if [ -f /run/vgpu/ld.so.cache ]; then
+    base64 -d /run/vgpu/ld.so.cache >/etc/ld.so.cache
+elif /sbin/ldconfig; then
+    # It reads every library of the root: the host keeps the result for the next boot.
+    tell "loader-cache $(base64 -w 0 /etc/ld.so.cache)"
+else
+    echo "vgpu-guest: ldconfig failed" >&2
+fi
 
 for module in $MODULES; do
     insmod "/run/vgpu/modules/$module.ko" || echo "vgpu-guest: module $module was not loaded" >&2
