@@ -15,8 +15,14 @@ pub use sources::Suite;
 use crate::progress;
 use crate::run;
 
+/// Set to `skip`, no package is looked for: for machines that have their equivalents.
+const VARIABLE: &str = "VGPU_PACKAGES";
+
 /// Installs those of the packages that are missing, after saying so.
 pub fn ensure(packages: &[&str]) -> Result<()> {
+    if std::env::var_os(VARIABLE).is_some_and(|value| value == "skip") {
+        return Ok(());
+    }
     let missing: Vec<&str> = packages
         .iter()
         .copied()
@@ -28,7 +34,8 @@ pub fn ensure(packages: &[&str]) -> Result<()> {
     let list = missing.join(" ");
     ensure!(
         program_exists("apt-get"),
-        "these packages (Debian's names) are missing and there is no apt-get: {list}"
+        "these packages (Debian's names) are missing and there is no apt-get: {list}\n\
+         Where you have their equivalents, set {VARIABLE}=skip"
     );
     let sudo = if is_root() {
         None

@@ -219,6 +219,7 @@ fn download(url: &str, sha256: &str) -> Result<PathBuf> {
     let mut step = step("download");
     let path = cache::dir("downloads")?.join(&remote.file);
     if !path.is_file() {
+        apt::ensure(&["ca-certificates", "curl"])?;
         let part = path.with_extension("part");
         let mut curl = Command::new("curl");
         curl.args([
