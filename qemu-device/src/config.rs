@@ -81,10 +81,10 @@ impl Identity {
             },
             Identity::Stub => PciIds {
                 vendor: 0x1234,
-                device: 0x1af6,
+                device: 0x11e9,
                 class: 0x00_ff_00,
                 subsystem_vendor: 0x1234,
-                subsystem: 0x1af6,
+                subsystem: 0x11e9,
                 revision: 0x01,
             },
         }

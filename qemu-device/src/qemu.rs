@@ -27,7 +27,7 @@ impl PciDevice for QemuDevice {
         PropertySpec {
             name: c"identity",
             kind: Kind::Str(c"h100"),
-            help: c"PCI ids: h100 (10de:2331, 3D controller) or stub (1234:1af6, unclassified) (default: h100)",
+            help: c"PCI ids: h100 (10de:2331, 3D controller) or stub (1234:11e9, unclassified) (default: h100)",
         },
         PropertySpec {
             name: c"backend",
