@@ -12,7 +12,7 @@ use clap::Args;
 use crate::device::{Backend, Identity};
 use crate::guest::{self, Input, Options, Outcome, Output};
 use crate::interrupt::Directory;
-use crate::{counters, nvcc, qemu, shims};
+use crate::{apt, counters, nvcc, qemu, shims};
 
 /// Sets up all it needs, boots machines with the device and runs CUDA programs in them
 #[derive(Args)]
@@ -39,6 +39,7 @@ impl Demo {
     pub fn run(self) -> Result<ExitCode> {
         let start = Instant::now();
         heading("Setting up");
+        apt::ensure(&["pciutils"])?;
         nvcc::kernels()?;
         shims::stage()?;
         qemu::installed()?;

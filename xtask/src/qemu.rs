@@ -92,6 +92,11 @@ pub fn installed() -> Result<Installed> {
     build::build(&origin(None)?, build::Device::With)
 }
 
+/// QEMU with the device as the last build left it.
+pub fn last() -> Result<Installed> {
+    build::last(&origin(None)?)
+}
+
 /// Where the sources come from: the option, the environment, or the default.
 fn origin(series: Option<String>) -> Result<Origin> {
     let series = series

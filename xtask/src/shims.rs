@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::{nvcc, progress, run, workspace};
 
@@ -33,6 +33,17 @@ pub fn stage() -> Result<PathBuf> {
     let built = build()?;
     *stage = Some(built.clone());
     Ok(built)
+}
+
+/// What the last build left.
+pub fn last() -> Result<PathBuf> {
+    let stage = workspace::target()?.join("guest");
+    let library = stage.join("lib").join(LIBRARIES[0].1);
+    ensure!(
+        library.is_file(),
+        "there are no guest libraries yet: run `cargo xtask shims`"
+    );
+    Ok(stage)
 }
 
 fn build() -> Result<PathBuf> {

@@ -10,7 +10,7 @@ use clap::Args;
 
 use crate::device::Device;
 use crate::local::Served;
-use crate::{interrupt, nvcc, progress, qemu, run, shims, workspace};
+use crate::{apt, interrupt, nvcc, progress, qemu, run, shims, workspace};
 use tally::Tally;
 
 /// A stage that takes longer hangs.
@@ -239,6 +239,7 @@ fn qtest(name: &str) -> Result<Tally> {
 }
 
 fn vm(name: &str) -> Result<Tally> {
+    apt::ensure(&["pciutils"])?;
     qemu::installed()?;
     nvcc::kernels()?;
     shims::stage()?;

@@ -69,10 +69,15 @@ pub fn run(
     );
     let program = match &options.qemu {
         Some(program) => qemu::Installed::plain(program.clone())?,
+        None if options.no_build => qemu::last()?,
         None => qemu::installed()?,
     };
     let kernel = Kernel::fetch()?;
-    let shims = shims::stage()?;
+    let shims = if options.no_build {
+        shims::last()?
+    } else {
+        shims::stage()?
+    };
     let accel = accel::choose(&program.binary, &program.firmware, &kernel)?;
     let machine = Machine::new(options, words, &kernel, &shims)?;
     let ended = Arc::new(AtomicBool::new(false));

@@ -66,6 +66,10 @@ pub struct Options {
     #[arg(long, value_name = "PROGRAM")]
     pub qemu: Option<PathBuf>,
 
+    /// Builds nothing: takes QEMU and the guest's libraries as the last build left them
+    #[arg(long)]
+    pub no_build: bool,
+
     /// Boots without the device, as on a machine that has none
     #[arg(long)]
     pub no_device: bool,
