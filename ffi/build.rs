@@ -139,6 +139,11 @@ fn compiler_flags(source: &Path, build: &Path) -> Vec<String> {
     ] {
         flags.push(format!("-I{}", path.display()));
     }
+    // QEMU's copy of the kernel's headers; `asm` lies in the build directory.
+    for path in [source, build] {
+        flags.push("-isystem".to_owned());
+        flags.push(path.join("linux-headers").display().to_string());
+    }
     let output = Command::new(env::var_os("PKG_CONFIG").unwrap_or_else(|| "pkg-config".into()))
         .args(["--cflags", "glib-2.0"])
         .output()
