@@ -25,6 +25,11 @@ impl Arena {
         })
     }
 
+    /// All of the arena.
+    pub fn memory(&self) -> &Window {
+        &self.memory
+    }
+
     /// The memory of a span.
     ///
     /// # Errors

@@ -1,0 +1,17 @@
+//! The whole `cuda` backend on a driver without a GPU (`tests/fake-cuda`), which ends the process
+//! where the backend passes on what it has not checked, or waits where it cannot be stopped.
+#![allow(unsafe_code)] // The arena is raw memory that both sides share.
+#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(missing_docs)]
+
+// Only so that cargo builds the library that the tests load.
+use vgpu_fake_cuda as _;
+
+#[path = "cuda_fake/calls.rs"]
+mod calls;
+#[path = "cuda_fake/ending.rs"]
+mod ending;
+#[path = "cuda_fake/harness.rs"]
+mod harness;
+#[path = "cuda_fake/open.rs"]
+mod open;

@@ -1,0 +1,42 @@
+//! A `libcuda.so.1` without a GPU: what a test of the `cuda` backend loads in its place.
+//!
+//! It keeps device memory in host memory, executes a few kernels that it knows by name, and holds
+//! its caller to the rules: a handle or device address that it has not given out, or a call that
+//! would wait for a kernel, **aborts the process with a message**. That the backend passes no value
+//! of a guest unchecked is thereby shown by each test that ends.
+//!
+//! Each copy of the library file is a driver of its own (the dynamic linker tells them apart), so
+//! tests run in parallel. Beside the file `NAME` may lie `NAME.conf`, read again at each call, with
+//! lines of these forms:
+//!
+//! | line | meaning |
+//! |---|---|
+//! | `fail CALL N STATUS` | the `N`th call of `CALL` (`*`: each) returns `STATUS` |
+//! | `version N` | `cuDriverGetVersion` (default 13000) |
+//! | `devices N` | number of GPUs (default 1) |
+//! | `attribute N VALUE` | a device attribute |
+//! | `memory BYTES` | memory of a GPU (default 64 MiB) |
+//! | `release` | endless kernels end |
+//!
+//! `NAME.log` gets a line per call, queries left out, and after each call that destroys something a
+//! line `live contexts=… streams=… events=… modules=… memory=… pins=…`.
+//!
+//! | kernel | parameters | what it does |
+//! |---|---|---|
+//! | `fill` | u64 address, u32 value, u32 count | sets 32-bit words; an address outside of the context's memory is an illegal one |
+//! | `busy` | u32 count | is running for that many queries |
+//! | `endless` | none | never ends |
+//! | `illegal` | none | fails with ERROR_ILLEGAL_ADDRESS |
+//! | any other | any | nothing |
+
+#![allow(unsafe_code)] // The exports are C functions.
+#![allow(missing_docs)] // They are NVIDIA's.
+#![allow(non_snake_case)]
+#![allow(clippy::missing_safety_doc)] // NVIDIA's contracts; all that is checkable is checked.
+
+mod code;
+mod conf;
+mod driver;
+mod memory;
+mod object;
+mod state;
