@@ -148,6 +148,8 @@ pub fn run(
             124
         }
         (End::PoweredOff, Some(status)) => status,
+        // QEMU got the same signal, and was faster.
+        (End::PoweredOff, None) if interrupt::happened() => 130,
         (End::PoweredOff, None) => {
             bail!("the guest ended before its command did{}", tail(&console))
         }
