@@ -1,0 +1,5 @@
+//! Analyses over the intermediate form.
+
+pub mod cfg;
+pub mod liveness;
+pub mod shapes;

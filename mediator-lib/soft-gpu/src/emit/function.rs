@@ -1,0 +1,707 @@
+//! Emits one function.
+
+use std::collections::HashMap;
+
+use super::Mode;
+use crate::analysis::cfg::Cfg;
+use crate::analysis::shapes::{Shape, Shapes, wrap_guard};
+use crate::exec::access::{self, Form};
+use crate::exec::alu::{Isa, pair_handler, vector_handler};
+use crate::exec::insn::{CallSite, Fill, FunctionCode, Handler, Insn, Kind, NONE, Program, Slot};
+use crate::exec::memory::{small, space_number};
+use crate::exec::{atomics, warp_ops};
+use crate::ir::{BarKind, Block, Callee, Class, Func, Inst, Op, Source, Term, V};
+
+struct Emitter<'a> {
+    p: &'a mut Program,
+    f: &'a Func,
+    cfg: Cfg,
+    shapes: Shapes,
+    isa: Isa,
+    slots: Vec<Slot>,
+    positions: &'a HashMap<u32, u32>,
+    site_base: u32,
+    fixups: Vec<(usize, usize, u32)>,
+    table_fixups: Vec<(usize, Vec<u32>)>,
+    block: usize,
+    meets: Vec<bool>,
+    inst_index: u32,
+}
+
+fn nothing(_f: *mut u8, _i: &Insn, _w: &mut crate::exec::warp::Warp) -> u32 {
+    0
+}
+
+const BLANK: Insn = Insn {
+    run: nothing,
+    imm: 0,
+    d: [0; 4],
+    s: [0; 4],
+    x: 0,
+    cache: 0,
+    site: 0,
+    kind: Kind::Plain,
+    masked: true,
+    count: 1,
+    small: 0,
+};
+
+/// First slot that registers may use: unused operands point to the zeroed start of a frame.
+const FRAME_HEAD: u32 = 256;
+
+pub(super) fn emit(
+    p: &mut Program,
+    f: &Func,
+    module_index: u32,
+    kernel: bool,
+    mode: Mode,
+    isa: Isa,
+    positions: &HashMap<u32, u32>,
+) -> FunctionCode {
+    let cfg = Cfg::new(&f.blocks);
+    let shapes = match mode {
+        Mode::Reference => Shapes::reference(f),
+        Mode::Optimised(ntid) => Shapes::new(f, &cfg, ntid, kernel),
+    };
+    let site_base = p.sites.len() as u32;
+    let own = p.functions.len() as u32;
+    p.sites.extend(f.sites.iter().map(|s| (own, *s)));
+    let mut meets = vec![false; f.blocks.len() + 1];
+    for (b, block) in f.blocks.iter().enumerate() {
+        if diverges(&shapes, &block.term) {
+            meets[cfg.ipdom[b] as usize] = true;
+        }
+    }
+    let entry = p.insns.len() as u32;
+    let mut e = Emitter {
+        p,
+        f,
+        cfg,
+        shapes,
+        isa,
+        slots: Vec::new(),
+        positions,
+        site_base,
+        fixups: Vec::new(),
+        table_fixups: Vec::new(),
+        block: 0,
+        meets,
+        inst_index: 0,
+    };
+    let frame_bytes = e.lay_out();
+    let fills = e.fills();
+    let mut block_pcs = Vec::with_capacity(f.blocks.len() + 1);
+    let mut inst_pcs = Vec::with_capacity(f.blocks.len());
+    for (b, block) in f.blocks.iter().enumerate() {
+        block_pcs.push(e.p.insns.len() as u32);
+        inst_pcs.push(e.block(b, block));
+    }
+    block_pcs.push(e.p.insns.len() as u32);
+    let exit = e.cfg.exit() as usize;
+    if e.meets[exit] {
+        e.push(Insn {
+            kind: Kind::Join,
+            ..BLANK
+        });
+    }
+    e.push(Insn {
+        kind: Kind::Return,
+        ..BLANK
+    });
+    for (at, k, block) in std::mem::take(&mut e.fixups) {
+        e.p.insns[at].d[k] = block_pcs[block as usize];
+    }
+    for (t, targets) in std::mem::take(&mut e.table_fixups) {
+        e.p.tables[t] = targets.iter().map(|&b| block_pcs[b as usize]).collect();
+    }
+    FunctionCode {
+        module_index,
+        entry,
+        frame_bytes,
+        local_bytes: f.local_bytes,
+        fills,
+        params: f.params.iter().map(|&v| e.slots[v as usize].vec).collect(),
+        rets: f.rets.iter().map(|&v| e.slots[v as usize].vec).collect(),
+        block_pcs,
+        inst_pcs,
+        slots: e.slots,
+    }
+}
+
+fn diverges(shapes: &Shapes, t: &Term) -> bool {
+    match t {
+        Term::Branch { pred, .. } => shapes.of[*pred as usize] != Shape::Uniform,
+        Term::Switch { .. } => true,
+        _ => false,
+    }
+}
+
+impl Emitter<'_> {
+    fn shape(&self, v: V) -> Shape {
+        self.shapes.of[v as usize]
+    }
+
+    fn stride(&self, v: V) -> Option<i64> {
+        self.shape(v).stride()
+    }
+
+    fn class(&self, v: V) -> Class {
+        self.f.vregs[v as usize].class
+    }
+
+    /// How a load reaches its address and where results go.
+    fn load_form(&self, i: &Inst) -> Form {
+        match self.stride(i.s[0]) {
+            Some(0) if i.d.iter().all(|&d| self.stride(d).is_some()) => Form::Pair,
+            Some(_) => Form::Affine,
+            None => Form::Vector,
+        }
+    }
+
+    /// Which registers some operation reads as a vector.
+    fn vector_uses(&self) -> Vec<bool> {
+        let mut need = vec![false; self.f.vregs.len()];
+        for v in self.f.rets.iter().chain(&self.f.params) {
+            need[*v as usize] = true;
+        }
+        for block in &self.f.blocks {
+            for i in &block.insts {
+                match i.op {
+                    Op::Alu(_) => {
+                        if i.d.iter().any(|&d| self.stride(d).is_none()) {
+                            i.s.iter().for_each(|&s| need[s as usize] = true);
+                        }
+                    }
+                    Op::Ld(_) => {
+                        if self.load_form(i) == Form::Vector {
+                            need[i.s[0] as usize] = true;
+                        } else if self.load_form(i) == Form::Affine {
+                            // Results are vectors even where other definitions are not.
+                            i.d.iter().for_each(|&d| need[d as usize] = true);
+                        }
+                    }
+                    Op::St(_) => {
+                        i.s.iter().skip(1).for_each(|&s| need[s as usize] = true);
+                        if self.stride(i.s[0]).is_none() {
+                            need[i.s[0] as usize] = true;
+                        }
+                    }
+                    _ => i.s.iter().for_each(|&s| need[s as usize] = true),
+                }
+            }
+            if let Term::Switch { index, .. } = block.term {
+                need[index as usize] = true;
+            }
+        }
+        need
+    }
+
+    fn lay_out(&mut self) -> u32 {
+        let need = self.vector_uses();
+        let mut at = FRAME_HEAD;
+        let mut take = |bytes: u32, align: u32| {
+            at = at.next_multiple_of(align);
+            let slot = at;
+            at += bytes;
+            slot
+        };
+        let n = self.f.vregs.len();
+        self.slots = (0..n)
+            .map(|v| Slot {
+                class: self.class(v as V),
+                pair: NONE,
+                vec: NONE,
+                stride: 0,
+            })
+            .collect();
+        // Small slots first, so that they share cache lines.
+        for v in 0..n {
+            if self.class(v as V) == Class::P {
+                self.slots[v].pair = take(4, 4);
+                self.slots[v].vec = self.slots[v].pair;
+            }
+        }
+        for v in 0..n {
+            if self.class(v as V) != Class::P
+                && let Some(stride) = self.stride(v as V)
+            {
+                self.slots[v].stride = stride;
+                self.slots[v].pair = take(16, 16);
+            }
+        }
+        for v in 0..n {
+            let vector = self.stride(v as V).is_none() || need[v];
+            if vector && self.class(v as V) != Class::P {
+                self.slots[v].vec = take(
+                    if self.class(v as V) == Class::D {
+                        256
+                    } else {
+                        128
+                    },
+                    128,
+                );
+            }
+        }
+        at.next_multiple_of(256)
+    }
+
+    fn fills(&self) -> Vec<Fill> {
+        self.f
+            .vregs
+            .iter()
+            .zip(&self.slots)
+            .filter(|(v, _)| v.source != Source::Defined)
+            .map(|(v, s)| Fill {
+                source: v.source,
+                class: v.class,
+                pair: s.pair,
+                vec: s.vec,
+            })
+            .collect()
+    }
+
+    fn push(&mut self, i: Insn) -> usize {
+        self.p.insns.push(i);
+        self.p.insns.len() - 1
+    }
+
+    fn cache(&mut self) -> u32 {
+        self.p.caches += 1;
+        self.p.caches - 1
+    }
+
+    fn pair(&self, v: V) -> u32 {
+        self.slots[v as usize].pair
+    }
+
+    fn vec(&self, v: V) -> u32 {
+        self.slots[v as usize].vec
+    }
+
+    /// Pushes a plain operation, behind its guard if it has one.
+    fn plain(&mut self, inst: &Inst, mut i: Insn) {
+        i.site = self.site_base + inst.site;
+        if let Some((g, negated)) = inst.guard {
+            let s = [self.pair(g), 0, 0, 0];
+            self.push(Insn {
+                kind: Kind::Guard,
+                s,
+                x: negated.into(),
+                site: i.site,
+                ..BLANK
+            });
+        }
+        self.push(i);
+    }
+
+    /// After a pair was defined: its vector, if someone reads that.
+    fn splat(&mut self, inst: &Inst, v: V) {
+        let s = self.slots[v as usize];
+        if s.class == Class::P || s.pair == NONE || s.vec == NONE {
+            return;
+        }
+        let run: Handler = if s.class == Class::W {
+            warp_ops::splat32
+        } else {
+            warp_ops::splat64
+        };
+        self.plain(
+            inst,
+            Insn {
+                run,
+                d: [s.vec, 0, 0, 0],
+                s: [s.pair, 0, 0, 0],
+                imm: s.stride,
+                ..BLANK
+            },
+        );
+    }
+
+    fn masked(&self, inst: &Inst) -> bool {
+        let guard = inst
+            .guard
+            .is_some_and(|(g, _)| self.shape(g) != Shape::Uniform);
+        guard || inst.d.iter().any(|&d| self.shapes.masked(self.block, d))
+    }
+
+    fn block(&mut self, b: usize, block: &Block) -> Vec<u32> {
+        self.block = b;
+        if self.meets[b] {
+            self.push(Insn {
+                kind: Kind::Join,
+                ..BLANK
+            });
+        }
+        let mut pcs = Vec::with_capacity(block.insts.len());
+        for (k, i) in block.insts.iter().enumerate() {
+            self.inst_index = k as u32;
+            pcs.push(self.p.insns.len() as u32);
+            self.inst(i);
+        }
+        let site = self.site_base + block.site;
+        match &block.term {
+            Term::Jump(t) => self.jump(b, *t, site),
+            Term::Return => {
+                let exit = self.cfg.exit();
+                self.jump(b, exit, site);
+            }
+            Term::Branch { then, other, .. } if then == other => self.jump(b, *then, site),
+            Term::Branch {
+                pred,
+                negated,
+                then,
+                other,
+            } => {
+                let diverges =
+                    self.meets[self.cfg.ipdom[b] as usize] && diverges(&self.shapes, &block.term);
+                let s = [self.pair(*pred), 0, 0, 0];
+                let at = self.push(Insn {
+                    kind: Kind::Branch,
+                    s,
+                    x: (*negated).into(),
+                    site,
+                    ..BLANK
+                });
+                self.fixups.push((at, 0, *then));
+                self.fixups.push((at, 1, *other));
+                if diverges {
+                    self.fixups.push((at, 2, self.cfg.ipdom[b]));
+                } else {
+                    self.p.insns[at].d[2] = NONE;
+                }
+            }
+            Term::Switch { index, targets } => {
+                let t = self.p.tables.len();
+                self.p.tables.push(Vec::new());
+                self.table_fixups.push((t, targets.clone()));
+                let s = [self.vec(*index), 0, 0, 0];
+                let at = self.push(Insn {
+                    kind: Kind::Switch,
+                    s,
+                    x: t as u32,
+                    site,
+                    ..BLANK
+                });
+                self.fixups.push((at, 2, self.cfg.ipdom[b]));
+            }
+            Term::Exit => {
+                self.push(Insn {
+                    kind: Kind::Exit,
+                    site,
+                    ..BLANK
+                });
+            }
+        }
+        pcs
+    }
+
+    fn jump(&mut self, b: usize, target: u32, site: u32) {
+        if target as usize == b + 1 {
+            return;
+        }
+        let at = self.push(Insn {
+            kind: Kind::Jump,
+            site,
+            ..BLANK
+        });
+        self.fixups.push((at, 0, target));
+    }
+
+    fn inst(&mut self, i: &Inst) {
+        match i.op {
+            Op::Alu(alu) => {
+                let d = i.d[0];
+                let mut s = [0u32; 4];
+                if let Some(_stride) = self
+                    .stride(d)
+                    .filter(|_| alu.result() != Class::P || self.pair_operands(i))
+                {
+                    if let Some((v, stride, signed)) = wrap_guard(alu, i, &self.shapes.of) {
+                        let d = [0, 0, self.block as u32, self.inst_index];
+                        let s = [self.pair(v), 0, 0, 0];
+                        self.plain(
+                            i,
+                            Insn {
+                                run: warp_ops::guard_affine,
+                                s,
+                                d,
+                                imm: stride,
+                                x: signed.into(),
+                                ..BLANK
+                            },
+                        );
+                    }
+                    for (k, &v) in i.s.iter().enumerate() {
+                        s[k] = self.pair(v);
+                    }
+                    self.plain(
+                        i,
+                        Insn {
+                            run: pair_handler(alu),
+                            d: [self.pair(d), 0, 0, 0],
+                            s,
+                            x: i.x,
+                            ..BLANK
+                        },
+                    );
+                    self.splat(i, d);
+                } else {
+                    for (k, &v) in i.s.iter().enumerate() {
+                        s[k] = self.vec(v);
+                    }
+                    let masked = self.masked(i);
+                    let run = vector_handler(alu, self.isa);
+                    self.plain(
+                        i,
+                        Insn {
+                            run,
+                            d: [self.vec(d), 0, 0, 0],
+                            s,
+                            x: i.x,
+                            masked,
+                            ..BLANK
+                        },
+                    );
+                }
+            }
+            Op::Ld(a) => self.access(i, a, true),
+            Op::St(a) => self.access(i, a, false),
+            Op::Atom(space, op, ty) => {
+                let mut s = [0u32; 4];
+                for (k, &v) in i.s.iter().enumerate() {
+                    s[k] = self.vec(v);
+                }
+                let d = [i.d.first().map_or(0, |&d| self.vec(d)), 0, 0, 0];
+                let x = atomics::encode(op, ty, !i.d.is_empty());
+                let mut small = space_number(space);
+                if self.class(i.s[0]) == Class::W {
+                    small |= small::ADDR32;
+                }
+                let cache = self.cache();
+                self.plain(
+                    i,
+                    Insn {
+                        run: atomics::handler(ty),
+                        d,
+                        s,
+                        x,
+                        imm: i.imm,
+                        small,
+                        cache,
+                        ..BLANK
+                    },
+                );
+            }
+            Op::Shfl(m) => self.warp_op(i, warp_ops::shfl, warp_ops::shfl_number(m)),
+            Op::Vote(m) => self.warp_op(i, warp_ops::vote, warp_ops::vote_number(m)),
+            Op::Match(all) => {
+                let wide = self.class(i.s[0]) == Class::D;
+                self.warp_op(
+                    i,
+                    warp_ops::matching,
+                    u32::from(all) | (u32::from(wide) << 1),
+                );
+            }
+            Op::Redux(o) => self.warp_op(i, warp_ops::redux, warp_ops::redux_number(o)),
+            Op::ActiveMask => self.warp_op(i, warp_ops::activemask, 0),
+            Op::ReadSpecial(s) => {
+                self.warp_op(i, warp_ops::read_special, warp_ops::special_number(s))
+            }
+            Op::LocalAddr => self.warp_op(i, warp_ops::local_addr, 0),
+            Op::Sleep => self.warp_op(i, warp_ops::sleep, 0),
+            Op::Fence => self.warp_op(i, warp_ops::fence, 0),
+            Op::Trap => {
+                self.push(Insn {
+                    kind: Kind::Trap,
+                    x: i.x,
+                    site: self.site_base + i.site,
+                    ..BLANK
+                });
+            }
+            Op::Bar(kind) => self.barrier(i, kind),
+            Op::Call(callee) => self.call(i, callee),
+        }
+    }
+
+    fn pair_operands(&self, i: &Inst) -> bool {
+        i.s.iter()
+            .all(|&s| self.class(s) == Class::P || self.pair(s) != NONE)
+    }
+
+    /// An operation of a warp: sources as vectors, results by their shape.
+    fn warp_op(&mut self, i: &Inst, run: Handler, x: u32) {
+        let mut s = [0u32; 4];
+        for (k, &v) in i.s.iter().enumerate() {
+            s[k] = self.vec(v);
+        }
+        let mut d = [NONE; 4];
+        let mut count = 0;
+        for (k, &v) in i.d.iter().enumerate() {
+            let pair = self.class(v) != Class::P && self.stride(v).is_some();
+            d[k] = if pair { self.pair(v) } else { self.vec(v) };
+            count |= u8::from(pair);
+        }
+        let masked = self.masked(i);
+        self.plain(
+            i,
+            Insn {
+                run,
+                d,
+                s,
+                x,
+                imm: i.imm,
+                count,
+                masked,
+                ..BLANK
+            },
+        );
+        for &v in &i.d {
+            self.splat(i, v);
+        }
+    }
+
+    fn access(&mut self, i: &Inst, a: crate::ir::Access, load: bool) {
+        let form = match (load, self.stride(i.s[0])) {
+            (true, _) => self.load_form(i),
+            (false, Some(_)) => Form::Affine,
+            (false, None) => Form::Vector,
+        };
+        let address = i.s[0];
+        let mut small = space_number(a.space);
+        if a.signed {
+            small |= small::SIGNED;
+        }
+        if self.class(address) == Class::W {
+            small |= small::ADDR32;
+        }
+        if self.shape(address) == Shape::Uniform {
+            small |= small::UNIFORM;
+        }
+        let mut d = [0u32; 4];
+        for (k, &v) in if load { &i.d[..] } else { &i.s[1..] }
+            .iter()
+            .enumerate()
+            .take(4)
+        {
+            d[k] = if form == Form::Pair {
+                self.pair(v)
+            } else {
+                self.vec(v)
+            };
+        }
+        let s0 = if form == Form::Vector {
+            self.vec(address)
+        } else {
+            self.pair(address)
+        };
+        let cache = self.cache();
+        let stride = self.stride(address).unwrap_or(0) as i32;
+        let run = access::handler(a, load, form, self.isa);
+        self.plain(
+            i,
+            Insn {
+                run,
+                d,
+                s: [s0, 0, 0, 0],
+                x: stride as u32,
+                imm: i.imm,
+                small,
+                cache,
+                count: a.count,
+                masked: true,
+                ..BLANK
+            },
+        );
+        if form == Form::Pair {
+            for &v in &i.d {
+                self.splat(i, v);
+            }
+        }
+    }
+
+    fn barrier(&mut self, i: &Inst, kind: BarKind) {
+        let red = matches!(kind, BarKind::RedPopc | BarKind::RedAnd | BarKind::RedOr);
+        let plain = if red {
+            &i.s[..i.s.len().saturating_sub(1)]
+        } else {
+            &i.s[..]
+        };
+        let slot = |k: usize| plain.get(k).map_or(NONE, |&v| self.vec(v));
+        let pred = if red {
+            i.s.last().map_or(NONE, |&v| self.vec(v))
+        } else {
+            NONE
+        };
+        let s = [slot(0), slot(1), pred, 0];
+        let d = [
+            i.d.first().map_or(NONE, |&v| {
+                if self.pair(v) != NONE {
+                    self.pair(v)
+                } else {
+                    self.vec(v)
+                }
+            }),
+            0,
+            0,
+            0,
+        ];
+        let pair =
+            i.d.first()
+                .is_some_and(|&v| self.class(v) != Class::P && self.pair(v) != NONE);
+        let x = match kind {
+            BarKind::Sync => 0,
+            BarKind::Arrive => 1,
+            BarKind::RedPopc => 2,
+            BarKind::RedAnd => 3,
+            BarKind::RedOr => 4,
+        };
+        let site = self.site_base + i.site;
+        self.push(Insn {
+            kind: Kind::Barrier,
+            s,
+            d,
+            x,
+            count: u8::from(pair),
+            site,
+            ..BLANK
+        });
+        for &v in &i.d {
+            self.splat(i, v);
+        }
+    }
+
+    fn call(&mut self, i: &Inst, callee: Callee) {
+        let (target, pointer, args) = match callee {
+            Callee::Direct(f) => (
+                self.positions.get(&f).copied().unwrap_or(NONE - 1),
+                NONE,
+                &i.s[..],
+            ),
+            Callee::Indirect => (NONE, self.vec(i.s[0]), &i.s[1..]),
+        };
+        let args = args.iter().map(|&v| self.vec(v)).collect();
+        let rets = i.d.iter().map(|&v| self.vec(v)).collect();
+        let x = self.p.calls.len() as u32;
+        let site = self.site_base + i.site;
+        let pc = self.push(Insn {
+            kind: Kind::Call,
+            x,
+            site,
+            ..BLANK
+        }) as u32;
+        self.p.calls.push(CallSite {
+            target,
+            pointer,
+            args,
+            rets,
+            pc,
+            return_pc: pc + 1,
+        });
+        if callee == Callee::Indirect {
+            self.push(Insn {
+                kind: Kind::Join,
+                ..BLANK
+            });
+        }
+    }
+}

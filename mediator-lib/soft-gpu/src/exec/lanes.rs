@@ -1,0 +1,134 @@
+//! Lane types: how they lie in a frame, and the loops over 32 lanes.
+//!
+//! The loops take and return arrays by value and are inlined into functions
+//! compiled for one instruction set each, where the compiler turns them into
+//! vector code.
+#![allow(unsafe_code)] // typed reads and writes of frame slots through raw pointers
+
+/// Lanes of a warp.
+pub const LANES: usize = 32;
+
+/// A type that a lane can hold.
+pub trait Lane: Copy {
+    /// 32 of them.
+    type Vector: Copy;
+    /// 32 zeros.
+    const ZERO: Self::Vector;
+    /// Reads a vector slot.
+    ///
+    /// # Safety
+    /// `p` points to a whole slot of this type inside a frame, aligned to its element.
+    unsafe fn load(p: *const u8) -> Self::Vector;
+    /// Writes a vector slot.
+    ///
+    /// # Safety
+    /// As for `load`.
+    unsafe fn store(p: *mut u8, v: Self::Vector);
+    /// One lane.
+    fn get(v: &Self::Vector, i: usize) -> Self;
+    /// Sets one lane.
+    fn set(v: &mut Self::Vector, i: usize, x: Self);
+    /// `new` where the mask is set, otherwise `old`.
+    fn blend(old: Self::Vector, new: Self::Vector, mask: u32) -> Self::Vector;
+    /// Reads the base of a half from a pair slot.
+    ///
+    /// # Safety
+    /// `p` points to a pair slot (16 bytes), or a mask slot for predicates.
+    unsafe fn load_half(p: *const u8, half: usize) -> Self;
+    /// Writes both halves of a pair slot.
+    ///
+    /// # Safety
+    /// As for `load_half`.
+    unsafe fn store_pair(p: *mut u8, v: [Self; 2]);
+}
+
+macro_rules! lane {
+    ($t:ty, $bits:ty, $from:expr, $to:expr) => {
+        impl Lane for $t {
+            type Vector = [$t; LANES];
+            const ZERO: Self::Vector = [0 as $t; LANES];
+            #[inline(always)]
+            unsafe fn load(p: *const u8) -> Self::Vector {
+                // SAFETY: the caller passes a whole aligned slot; every bit pattern is valid.
+                unsafe { p.cast::<[$t; LANES]>().read() }
+            }
+            #[inline(always)]
+            unsafe fn store(p: *mut u8, v: Self::Vector) {
+                // SAFETY: as in `load`.
+                unsafe { p.cast::<[$t; LANES]>().write(v) }
+            }
+            #[inline(always)]
+            fn get(v: &Self::Vector, i: usize) -> Self {
+                v[i]
+            }
+            #[inline(always)]
+            fn set(v: &mut Self::Vector, i: usize, x: Self) {
+                v[i] = x;
+            }
+            #[inline(always)]
+            fn blend(old: Self::Vector, new: Self::Vector, mask: u32) -> Self::Vector {
+                let mut d = old;
+                for i in 0..LANES {
+                    d[i] = if mask & (1 << i) != 0 { new[i] } else { old[i] };
+                }
+                d
+            }
+            #[inline(always)]
+            unsafe fn load_half(p: *const u8, half: usize) -> Self {
+                // SAFETY: the caller passes a pair slot of two u64; `half` is 0 or 1.
+                let v = unsafe { p.cast::<u64>().add(half).read() };
+                ($from)(v as $bits)
+            }
+            #[inline(always)]
+            unsafe fn store_pair(p: *mut u8, v: [Self; 2]) {
+                let v = [($to)(v[0]) as u64, ($to)(v[1]) as u64];
+                // SAFETY: as in `load_half`.
+                unsafe { p.cast::<[u64; 2]>().write(v) }
+            }
+        }
+    };
+}
+lane!(u32, u32, |v| v, |v: u32| v);
+lane!(i32, u32, |v: u32| v as i32, |v: i32| v as u32);
+lane!(f32, u32, f32::from_bits, f32::to_bits);
+lane!(u64, u64, |v| v, |v: u64| v);
+lane!(i64, u64, |v: u64| v as i64, |v: i64| v as u64);
+lane!(f64, u64, f64::from_bits, f64::to_bits);
+
+impl Lane for bool {
+    type Vector = u32;
+    const ZERO: u32 = 0;
+    #[inline(always)]
+    unsafe fn load(p: *const u8) -> u32 {
+        // SAFETY: the caller passes an aligned mask slot of four bytes.
+        unsafe { p.cast::<u32>().read() }
+    }
+    #[inline(always)]
+    unsafe fn store(p: *mut u8, v: u32) {
+        // SAFETY: as in `load`.
+        unsafe { p.cast::<u32>().write(v) }
+    }
+    #[inline(always)]
+    fn get(v: &u32, i: usize) -> bool {
+        v & (1 << i) != 0
+    }
+    #[inline(always)]
+    fn set(v: &mut u32, i: usize, x: bool) {
+        *v |= u32::from(x) << i;
+    }
+    #[inline(always)]
+    fn blend(old: u32, new: u32, mask: u32) -> u32 {
+        (new & mask) | (old & !mask)
+    }
+    #[inline(always)]
+    unsafe fn load_half(p: *const u8, half: usize) -> bool {
+        // SAFETY: the caller passes a mask slot.
+        unsafe { p.cast::<u32>().read() & (1 << (16 * half)) != 0 }
+    }
+    #[inline(always)]
+    unsafe fn store_pair(p: *mut u8, v: [bool; 2]) {
+        let half = |b: bool| if b { 0xffffu32 } else { 0 };
+        // SAFETY: as in `load_half`.
+        unsafe { p.cast::<u32>().write(half(v[0]) | (half(v[1]) << 16)) }
+    }
+}

@@ -1,0 +1,358 @@
+//! Functions of a module: attributes, and compilation at first launch.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use crate::emit::{Mode, emit};
+use crate::exec::alu::Isa;
+use crate::exec::insn::Program;
+use crate::exec::warp::LaneFault;
+use crate::ir::Func;
+use crate::launch::{Fault, LaunchError, MAX_THREADS_PER_BLOCK, fault_error};
+use crate::lower::{Context, SharedVar, lower};
+use crate::ptx::ast::{InitValue, PtxModule, Symbol};
+use crate::ptx::types::Space;
+
+/// Most block sizes that compiled code of one kernel is kept for: a program
+/// that launches with ever new sizes must not make the host keep them all.
+const MAX_VARIANTS: usize = 32;
+
+/// What all functions of a module share.
+#[derive(Debug)]
+pub(crate) struct ModuleData {
+    pub source: String,
+    pub ptx: PtxModule,
+    pub addresses: Vec<u64>,
+    pub locals: HashMap<(u32, u32), u64>,
+}
+
+/// A parameter of a kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Param {
+    /// Byte offset in the parameter block.
+    pub offset: u32,
+    /// Bytes.
+    pub size: u32,
+}
+
+/// A kernel of a module.
+#[derive(Debug)]
+pub struct Function {
+    name: String,
+    index: u32,
+    module: Arc<ModuleData>,
+    params: Vec<Param>,
+    param_bytes: u32,
+    max_threads: u32,
+    shared: SharedLayout,
+    registers: u32,
+    lowered: OnceLock<Result<Arc<Lowered>, String>>,
+    variants: Mutex<HashMap<[u32; 3], Arc<Compiled>>>,
+}
+
+#[derive(Debug)]
+struct SharedLayout {
+    offsets: HashMap<SharedVar, u32>,
+    bytes: u32,
+}
+
+/// A kernel and all it calls, in the intermediate form.
+#[derive(Debug)]
+struct Lowered {
+    functions: Vec<(u32, Func)>,
+    local_bytes: u64,
+    reference: Arc<Program>,
+}
+
+/// Executable code for one block size.
+#[derive(Debug)]
+pub(crate) struct Compiled {
+    pub optimised: Program,
+    pub reference: Arc<Program>,
+    pub static_shared: u32,
+    pub local_bytes: u64,
+    names: Vec<String>,
+    module: Arc<ModuleData>,
+}
+
+/// A kernel's functions: itself first, then all that it calls or names.
+fn reachable(m: &PtxModule, index: u32) -> Vec<u32> {
+    let mut list = vec![index];
+    let mut k = 0;
+    while let Some(&f) = list.get(k) {
+        k += 1;
+        let Some(body) = m.functions.get(f as usize).and_then(|f| f.body.as_ref()) else {
+            continue;
+        };
+        let mut add = |c: u32| {
+            let has_body = m
+                .functions
+                .get(c as usize)
+                .is_some_and(|f| f.body.is_some() && !f.entry);
+            if has_body && !list.contains(&c) {
+                list.push(c);
+            }
+        };
+        body.callees.iter().for_each(|&c| add(c));
+        // Tables of function pointers.
+        for v in body
+            .used_vars
+            .iter()
+            .filter_map(|&v| m.vars.get(v as usize))
+        {
+            for i in &v.init {
+                if let InitValue::Address {
+                    symbol: Symbol::Function(c),
+                    ..
+                } = i.value
+                {
+                    add(c);
+                }
+            }
+        }
+    }
+    list
+}
+
+fn lay_out_shared(m: &PtxModule, functions: &[u32]) -> SharedLayout {
+    let mut offsets = HashMap::new();
+    let mut at = 0u64;
+    let mut unsized_vars = Vec::new();
+    let mut place = |key: SharedVar, align: u64, bytes: u64| {
+        if offsets.contains_key(&key) {
+            return;
+        }
+        if bytes == 0 {
+            unsized_vars.push(key);
+            return;
+        }
+        at = at.next_multiple_of(align.max(1));
+        offsets.insert(key, at.min(u64::from(u32::MAX)) as u32);
+        at = at.saturating_add(bytes).min(u64::from(u32::MAX));
+    };
+    for &f in functions {
+        let Some(body) = m.functions.get(f as usize).and_then(|f| f.body.as_ref()) else {
+            continue;
+        };
+        for &v in &body.used_vars {
+            if let Some(var) = m.vars.get(v as usize).filter(|v| v.space == Space::Shared) {
+                place(SharedVar::Module(v), var.align, var.bytes);
+            }
+        }
+        for (k, var) in body
+            .vars
+            .iter()
+            .enumerate()
+            .filter(|(_, v)| v.space == Space::Shared)
+        {
+            place(SharedVar::Function(f, k as u32), var.align, var.bytes);
+        }
+    }
+    let bytes = at as u32;
+    for key in unsized_vars {
+        offsets.insert(key, bytes.next_multiple_of(16));
+    }
+    SharedLayout { offsets, bytes }
+}
+
+impl Function {
+    pub(crate) fn new(module: &Arc<ModuleData>, index: u32) -> Option<Function> {
+        let f = module.ptx.functions.get(index as usize)?;
+        let body = f.body.as_ref()?;
+        let functions = reachable(&module.ptx, index);
+        let params: Vec<Param> = f
+            .params
+            .iter()
+            .map(|p| Param {
+                offset: p.offset,
+                size: p.bytes,
+            })
+            .collect();
+        Some(Function {
+            name: f.name.clone(),
+            index,
+            module: module.clone(),
+            param_bytes: params.last().map_or(0, |p| p.offset + p.size),
+            params,
+            max_threads: f.max_threads,
+            shared: lay_out_shared(&module.ptx, &functions),
+            registers: body.regs.len().clamp(1, 255) as u32,
+            lowered: OnceLock::new(),
+            variants: Mutex::new(HashMap::new()),
+        })
+    }
+
+    /// Name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Parameters in order.
+    pub fn params(&self) -> &[Param] {
+        &self.params
+    }
+
+    /// Bytes of the parameter block.
+    pub fn param_bytes(&self) -> u32 {
+        self.param_bytes
+    }
+
+    /// Statically allocated shared memory.
+    pub fn static_shared_bytes(&self) -> u32 {
+        self.shared.bytes
+    }
+
+    /// Local memory per thread that the kernel itself declares.
+    pub fn local_bytes_per_thread(&self) -> u32 {
+        let body = self
+            .module
+            .ptx
+            .functions
+            .get(self.index as usize)
+            .and_then(|f| f.body.as_ref());
+        let bytes: u64 = body.map_or(0, |b| {
+            b.vars
+                .iter()
+                .filter(|v| v.space == Space::Local)
+                .map(|v| v.bytes)
+                .sum()
+        });
+        bytes.min(u64::from(u32::MAX)) as u32
+    }
+
+    /// Constant memory of the module that the kernel names.
+    pub fn const_bytes(&self) -> u32 {
+        let m = &self.module.ptx;
+        let body = m
+            .functions
+            .get(self.index as usize)
+            .and_then(|f| f.body.as_ref());
+        let vars = body.map_or(&[][..], |b| &b.used_vars[..]);
+        let used = vars
+            .iter()
+            .filter_map(|&v| m.vars.get(v as usize))
+            .filter(|v| v.space == Space::Const);
+        used.map(|v| v.bytes).sum::<u64>().min(u64::from(u32::MAX)) as u32
+    }
+
+    /// Registers per thread: the number of virtual ones, at most 255.
+    pub fn registers(&self) -> u32 {
+        self.registers
+    }
+
+    /// Most threads of a block.
+    pub fn max_threads_per_block(&self) -> u32 {
+        match self.max_threads {
+            0 => MAX_THREADS_PER_BLOCK,
+            n => n.min(MAX_THREADS_PER_BLOCK),
+        }
+    }
+
+    /// PTX version as `cuFuncGetAttribute` counts it: major times ten plus minor.
+    pub fn ptx_version(&self) -> u32 {
+        self.module.ptx.version.0 * 10 + self.module.ptx.version.1
+    }
+
+    /// Binary version: compute capability 9.0.
+    pub fn binary_version(&self) -> u32 {
+        90
+    }
+
+    /// What of the kernel is not supported, with its place.
+    pub fn unsupported(&self) -> Option<&str> {
+        self.lower().as_ref().err().map(String::as_str)
+    }
+
+    fn lower(&self) -> &Result<Arc<Lowered>, String> {
+        self.lowered.get_or_init(|| {
+            let m = &self.module;
+            let cx = Context {
+                source: &m.source,
+                module: &m.ptx,
+                addresses: &m.addresses,
+                shared: &self.shared.offsets,
+                locals: &m.locals,
+            };
+            let mut functions = Vec::new();
+            for index in reachable(&m.ptx, self.index) {
+                let f = lower(&cx, index).map_err(|e| {
+                    let message = format!(
+                        "ptxas application ptx input, line {}; error   : {}, column {}, in kernel '{}'",
+                        e.pos.line, e.message, e.pos.column, self.name
+                    );
+                    tracing::warn!("{message}");
+                    message
+                })?;
+                functions.push((index, f));
+            }
+            let local_bytes = functions.iter().map(|(_, f)| u64::from(f.local_bytes)).sum();
+            let reference = Arc::new(emit(&functions, Mode::Reference, Isa::detect()));
+            Ok(Arc::new(Lowered { functions, local_bytes, reference }))
+        })
+    }
+
+    /// Code for a block size, and whether it was made just now.
+    pub(crate) fn compile(&self, ntid: [u32; 3]) -> Result<(Arc<Compiled>, bool), String> {
+        let mut variants = self.variants.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(c) = variants.get(&ntid) {
+            return Ok((c.clone(), false));
+        }
+        let lowered = self.lower().as_ref().map_err(Clone::clone)?;
+        let c = Arc::new(Compiled {
+            optimised: emit(&lowered.functions, Mode::Optimised(ntid), Isa::detect()),
+            reference: lowered.reference.clone(),
+            static_shared: self.shared.bytes,
+            local_bytes: lowered.local_bytes,
+            names: lowered
+                .functions
+                .iter()
+                .map(|(_, f)| f.name.clone())
+                .collect(),
+            module: self.module.clone(),
+        });
+        if variants.len() >= MAX_VARIANTS {
+            variants.clear();
+        }
+        variants.insert(ntid, c.clone());
+        Ok((c, true))
+    }
+}
+
+impl Compiled {
+    /// The error of a fault at an operation.
+    pub fn error(
+        &self,
+        program: &Program,
+        fault: LaneFault,
+        pc: u32,
+        block: [u32; 3],
+        thread: [u32; 3],
+    ) -> LaunchError {
+        let site = program
+            .insns
+            .get(pc as usize)
+            .and_then(|i| program.sites.get(i.site as usize));
+        let (function, site) = site.copied().unwrap_or_default();
+        let text = self
+            .module
+            .source
+            .get(site.text.0 as usize..site.text.1 as usize)
+            .unwrap_or("");
+        let name = |k: usize| self.names.get(k).cloned().unwrap_or_default();
+        fault_error(
+            fault.kind,
+            Fault {
+                kernel: name(0),
+                function: name(function as usize),
+                instruction: text.split_whitespace().collect::<Vec<_>>().join(" "),
+                line: site.pos.line,
+                block,
+                thread,
+                address: fault.addr,
+                bytes: fault.bytes,
+                space: fault.space,
+                write: fault.write,
+            },
+        )
+    }
+}

@@ -1,0 +1,55 @@
+//! Lowers a parsed PTX function to the intermediate form.
+
+mod arith;
+mod builder;
+mod call;
+mod compare;
+mod convert;
+mod decode;
+mod memory;
+mod sync;
+
+use std::collections::HashMap;
+
+pub use builder::Lower;
+
+use crate::ir::Func;
+use crate::ptx::ast::{Pos, PtxModule};
+
+/// What of the module a function's code depends on.
+pub struct Context<'a> {
+    /// PTX text.
+    pub source: &'a str,
+    /// Parsed module.
+    pub module: &'a PtxModule,
+    /// Device addresses of the module's variables (0 for shared ones).
+    pub addresses: &'a [u64],
+    /// Offsets of the shared variables: of the module, and of a function.
+    pub shared: &'a HashMap<SharedVar, u32>,
+    /// Device addresses of variables declared in functions (`static` ones).
+    pub locals: &'a HashMap<(u32, u32), u64>,
+}
+
+/// A shared variable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SharedVar {
+    /// Of the module scope.
+    Module(u32),
+    /// Of a function: function and variable.
+    Function(u32, u32),
+}
+
+/// Why a function cannot be lowered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("line {}, column {}: {message}", pos.line, pos.column)]
+pub struct LowerError {
+    /// Where.
+    pub pos: Pos,
+    /// What.
+    pub message: String,
+}
+
+/// Lowers function `index` of the module.
+pub fn lower(cx: &Context<'_>, index: u32) -> Result<Func, LowerError> {
+    Lower::new(cx, index)?.run()
+}

@@ -1,0 +1,688 @@
+//! Parser of the module scope: directives, variables, function headers.
+
+use std::collections::HashMap;
+
+use super::PtxError;
+use super::ast::{Init, InitValue, Param, Pos, PtxFunction, PtxModule, Symbol, Variable};
+use super::lexer::{Lexer, Tok, Token};
+use super::types::{Space, Ty};
+
+/// Most bytes one variable may take: the largest array that an `.extern`-less
+/// declaration can ask the loader to allocate and zero.
+pub const MAX_VARIABLE_BYTES: u64 = 4 << 30;
+/// Most bytes of parameters (PTX ISA, `.param`: 32,764 since ISA 8.1).
+pub const MAX_PARAM_BYTES: u64 = 32_764;
+/// Deepest nesting of `{ … }`, which stops a stack overflow by nested scopes.
+pub const MAX_NESTING: u32 = 64;
+
+pub(super) struct Parser<'a> {
+    pub src: &'a str,
+    lexer: Lexer<'a>,
+    pub tok: Token,
+    pub last_end: u32,
+    pub module: PtxModule,
+    pub module_names: HashMap<&'a str, Symbol>,
+}
+
+/// Parses a PTX text.
+pub fn parse(src: &str) -> Result<PtxModule, PtxError> {
+    let mut lexer = Lexer::new(src);
+    let tok = lexer.next_token()?;
+    let mut p = Parser {
+        src,
+        lexer,
+        tok,
+        last_end: 0,
+        module: PtxModule::default(),
+        module_names: HashMap::new(),
+    };
+    p.module_scope()?;
+    Ok(p.module)
+}
+
+impl<'a> Parser<'a> {
+    pub fn advance(&mut self) -> Result<Token, PtxError> {
+        let t = self.tok;
+        self.last_end = t.end;
+        self.tok = self.lexer.next_token()?;
+        Ok(t)
+    }
+
+    pub fn text(&self, t: Token) -> &'a str {
+        self.src.get(t.start as usize..t.end as usize).unwrap_or("")
+    }
+
+    pub fn error<T>(&self, message: impl Into<String>) -> Result<T, PtxError> {
+        Err(PtxError::new(self.tok.pos, message))
+    }
+
+    pub fn unexpected<T>(&self, wanted: &str) -> Result<T, PtxError> {
+        let near = if self.tok.tok == Tok::End {
+            "the end"
+        } else {
+            self.text(self.tok)
+        };
+        self.error(format!(
+            "Parsing error near '{near}': syntax error, expected {wanted}"
+        ))
+    }
+
+    pub fn is(&self, c: u8) -> bool {
+        self.tok.tok == Tok::Punct(c)
+    }
+
+    pub fn eat(&mut self, c: u8) -> Result<bool, PtxError> {
+        let yes = self.is(c);
+        if yes {
+            self.advance()?;
+        }
+        Ok(yes)
+    }
+
+    pub fn expect(&mut self, c: u8) -> Result<(), PtxError> {
+        if self.eat(c)? {
+            Ok(())
+        } else {
+            self.unexpected(&format!("'{}'", c as char))
+        }
+    }
+
+    pub fn ident(&mut self, what: &str) -> Result<(&'a str, Pos), PtxError> {
+        if self.tok.tok != Tok::Ident {
+            return self.unexpected(what);
+        }
+        let t = self.advance()?;
+        Ok((self.text(t), t.pos))
+    }
+
+    /// A constant integer expression: numbers, unary minus, `+ - * << |`, parentheses.
+    pub fn int_expr(&mut self) -> Result<i128, PtxError> {
+        self.int_sum(0)
+    }
+
+    fn int_sum(&mut self, depth: u32) -> Result<i128, PtxError> {
+        let mut v = self.int_term(depth)?;
+        loop {
+            if self.eat(b'+')? {
+                v += self.int_term(depth)?;
+            } else if self.eat(b'-')? {
+                v -= self.int_term(depth)?;
+            } else if self.eat(b'*')? {
+                let r = self.int_term(depth)?;
+                v = i128::from((v as i64).wrapping_mul(r as i64));
+            } else {
+                // Values are 64 bits wide: keep what an i64 or a u64 can hold.
+                return Ok(if v < 0 {
+                    i128::from(v as i64)
+                } else {
+                    i128::from(v as u64)
+                });
+            }
+        }
+    }
+
+    fn int_term(&mut self, depth: u32) -> Result<i128, PtxError> {
+        if depth > MAX_NESTING {
+            return self.error("expression is nested too deeply");
+        }
+        match self.tok.tok {
+            Tok::Int(v) => {
+                self.advance()?;
+                Ok(i128::from(v))
+            }
+            Tok::Punct(b'-') => {
+                self.advance()?;
+                Ok(-self.int_term(depth + 1)?)
+            }
+            Tok::Punct(b'+') => {
+                self.advance()?;
+                self.int_term(depth + 1)
+            }
+            Tok::Punct(b'~') => {
+                self.advance()?;
+                Ok(i128::from(!(self.int_term(depth + 1)? as i64)))
+            }
+            Tok::Punct(b'(') => {
+                self.advance()?;
+                if self.tok.tok == Tok::Dot {
+                    self.advance()?; // a cast such as (.s64): values are 64 bits wide here
+                    self.expect(b')')?;
+                    return self.int_term(depth + 1);
+                }
+                let v = self.int_sum(depth + 1)?;
+                self.expect(b')')?;
+                Ok(v)
+            }
+            _ => self.unexpected("an integer"),
+        }
+    }
+
+    fn module_scope(&mut self) -> Result<(), PtxError> {
+        if !(self.tok.tok == Tok::Dot && self.text(self.tok) == ".version") {
+            return self.error("Missing .version directive at start of file");
+        }
+        loop {
+            match self.tok.tok {
+                Tok::End => return Ok(()),
+                Tok::Dot => self.module_directive()?,
+                Tok::Punct(b'@') => self.skip_line()?,
+                Tok::Punct(b';') => {
+                    self.advance()?;
+                }
+                _ => return self.unexpected("a directive"),
+            }
+        }
+    }
+
+    /// Skips what is left of the current line (`.loc`, `.file`, `@@DWARF`).
+    pub fn skip_line(&mut self) -> Result<(), PtxError> {
+        let line = self.tok.pos.line;
+        while self.tok.tok != Tok::End && self.tok.pos.line == line {
+            self.advance()?;
+        }
+        Ok(())
+    }
+
+    fn module_directive(&mut self) -> Result<(), PtxError> {
+        match self.text(self.tok) {
+            ".version" => {
+                self.advance()?;
+                // "8.5" lexes as one fraction.
+                let t = self.advance()?;
+                let text = self.text(t);
+                let (major, minor) = text.split_once('.').unwrap_or((text, "0"));
+                match (major.parse(), minor.parse()) {
+                    (Ok(a), Ok(b)) => self.module.version = (a, b),
+                    _ => {
+                        return Err(PtxError::new(
+                            t.pos,
+                            format!("'{text}' is not a PTX version"),
+                        ));
+                    }
+                }
+            }
+            ".target" => {
+                self.advance()?;
+                loop {
+                    let (name, pos) = self.ident("a target")?;
+                    if let Some(sm) = name.strip_prefix("sm_") {
+                        let digits = sm.trim_end_matches(['a', 'f']);
+                        self.module.target = digits.parse().map_err(|_| {
+                            PtxError::new(pos, format!("'{name}' is not a target architecture"))
+                        })?;
+                    }
+                    if !self.eat(b',')? {
+                        break;
+                    }
+                }
+            }
+            ".address_size" => {
+                self.advance()?;
+                if self.tok.tok != Tok::Int(64) {
+                    return self.error("address size must be 64");
+                }
+                self.advance()?;
+            }
+            ".file" | ".loc" => self.skip_line()?,
+            ".pragma" => {
+                self.advance()?;
+                while !self.eat(b';')? {
+                    if self.tok.tok == Tok::End {
+                        return self.unexpected("';'");
+                    }
+                    self.advance()?;
+                }
+            }
+            ".section" => self.skip_section()?,
+            _ => self.declaration()?,
+        }
+        Ok(())
+    }
+
+    pub fn skip_section(&mut self) -> Result<(), PtxError> {
+        while !self.is(b'{') {
+            if self.tok.tok == Tok::End {
+                return self.unexpected("'{'");
+            }
+            self.advance()?;
+        }
+        while !self.is(b'}') {
+            if self.tok.tok == Tok::End {
+                return self.unexpected("'}'");
+            }
+            self.advance()?;
+        }
+        self.advance()?;
+        Ok(())
+    }
+
+    fn declaration(&mut self) -> Result<(), PtxError> {
+        let mut external = false;
+        loop {
+            if self.tok.tok != Tok::Dot {
+                return self.unexpected("a directive");
+            }
+            let word = self.text(self.tok);
+            match word {
+                ".extern" => external = true,
+                ".visible" | ".weak" | ".common" => {}
+                ".entry" | ".func" => return self.function(word == ".entry"),
+                ".global" | ".const" | ".shared" => return self.module_variable(external),
+                ".alias" => {
+                    self.advance()?;
+                    let (name, pos) = self.ident("a name")?;
+                    self.expect(b',')?;
+                    let (aliasee, apos) = self.ident("a name")?;
+                    self.expect(b';')?;
+                    let target = self.module_names.get(aliasee).copied();
+                    let Some(target) = target else {
+                        return Err(PtxError::new(apos, format!("Unknown symbol '{aliasee}'")));
+                    };
+                    let _ = pos;
+                    self.module_names.insert(name, target);
+                    return Ok(());
+                }
+                _ => return self.error(format!("Unknown directive '{word}'")),
+            }
+            self.advance()?;
+        }
+    }
+
+    fn module_variable(&mut self, external: bool) -> Result<(), PtxError> {
+        let t = self.advance()?;
+        let space = Space::parse(&self.text(t)[1..]).unwrap_or(Space::Global);
+        loop {
+            let (name, var) = self.variable(space, external)?;
+            self.add_module_variable(name, var)?;
+            if !self.eat(b',')? {
+                break;
+            }
+        }
+        self.expect(b';')
+    }
+
+    fn add_module_variable(&mut self, name: &'a str, var: Variable) -> Result<(), PtxError> {
+        if let Some(&Symbol::Module(old)) = self.module_names.get(name)
+            && let Some(slot) = self.module.vars.get_mut(old as usize)
+            && (slot.external || var.external)
+        {
+            if slot.external {
+                *slot = var;
+            }
+            return Ok(());
+        }
+        let index = self.module.vars.len() as u32;
+        if self
+            .module_names
+            .insert(name, Symbol::Module(index))
+            .is_some()
+        {
+            return Err(PtxError::new(
+                var.pos,
+                format!("Duplicate definition of variable '{name}'"),
+            ));
+        }
+        self.module.vars.push(var);
+        Ok(())
+    }
+
+    /// One declarator with its type prefix: `.align 4 .b8 name[16] = {…}`.
+    pub fn variable(
+        &mut self,
+        space: Space,
+        external: bool,
+    ) -> Result<(&'a str, Variable), PtxError> {
+        let mut align = 0u64;
+        let mut ty = None;
+        let mut lanes = 1u64;
+        while self.tok.tok == Tok::Dot {
+            let word = &self.text(self.tok)[1..];
+            match word {
+                "align" => {
+                    self.advance()?;
+                    let Tok::Int(v) = self.tok.tok else {
+                        return self.unexpected("an alignment");
+                    };
+                    if !v.is_power_of_two() || v > 4096 {
+                        return self
+                            .error(format!("alignment {v} is not a power of two up to 4096"));
+                    }
+                    align = v;
+                }
+                "v2" => lanes = 2,
+                "v4" => lanes = 4,
+                "v8" => lanes = 8,
+                "ptr" | "attribute" | "managed" | "unified" => {}
+                _ if Space::parse(word).is_some() => {}
+                _ => match Ty::parse(word) {
+                    Some(t) => ty = Some(t),
+                    None => return self.error(format!("Unknown type '.{word}'")),
+                },
+            }
+            self.advance()?;
+            if word == "attribute" {
+                self.expect(b'(')?;
+                while !self.eat(b')')? {
+                    if self.tok.tok == Tok::End {
+                        return self.unexpected("')'");
+                    }
+                    self.advance()?;
+                }
+            }
+        }
+        let Some(ty) = ty else {
+            return self.unexpected("a type");
+        };
+        let (name, pos) = self.ident("a variable name")?;
+        let element = u64::from(ty.bytes()) * lanes;
+        let mut count = 1u64;
+        let mut unsized_array = false;
+        while self.eat(b'[')? {
+            if self.eat(b']')? {
+                unsized_array = true;
+                continue;
+            }
+            let n = self.int_expr()?;
+            if !(0..=i128::from(MAX_VARIABLE_BYTES)).contains(&n) {
+                return self.error(format!("array size {n} is not in 0..={MAX_VARIABLE_BYTES}"));
+            }
+            count = count.saturating_mul(n as u64);
+            self.expect(b']')?;
+        }
+        let mut init = Vec::new();
+        if self.eat(b'=')? {
+            self.initialiser(ty, &mut init, 0)?;
+            if unsized_array {
+                count = (init.len() as u64).max(1);
+                unsized_array = false;
+            }
+        }
+        let bytes = if unsized_array {
+            0
+        } else {
+            element.saturating_mul(count)
+        };
+        if bytes > MAX_VARIABLE_BYTES {
+            return Err(PtxError::new(
+                pos,
+                format!("variable '{name}' is larger than {MAX_VARIABLE_BYTES} bytes"),
+            ));
+        }
+        let step = u64::from(ty.bytes());
+        for (k, item) in init.iter_mut().enumerate() {
+            item.offset = k as u64 * step;
+            if !unsized_array && item.offset.saturating_add(u64::from(item.bytes)) > bytes {
+                return Err(PtxError::new(
+                    pos,
+                    format!("too many initializers for variable '{name}'"),
+                ));
+            }
+        }
+        let align = align.max(element.min(16)).max(1);
+        let align = align.next_power_of_two();
+        Ok((
+            name,
+            Variable {
+                name: name.to_owned(),
+                space,
+                align,
+                ty,
+                bytes,
+                init,
+                external,
+                pos,
+            },
+        ))
+    }
+
+    fn initialiser(&mut self, ty: Ty, out: &mut Vec<Init>, depth: u32) -> Result<(), PtxError> {
+        if depth > MAX_NESTING {
+            return self.error("initializer is nested too deeply");
+        }
+        if self.eat(b'{')? {
+            while !self.eat(b'}')? {
+                self.initialiser(ty, out, depth + 1)?;
+                if !self.eat(b',')? && !self.is(b'}') {
+                    return self.unexpected("',' or '}'");
+                }
+            }
+            return Ok(());
+        }
+        let bytes = ty.bytes();
+        let value = match self.tok.tok {
+            Tok::F32(v) => {
+                self.advance()?;
+                InitValue::Bits(if ty == Ty::F64 {
+                    f64::from(f32::from_bits(v)).to_bits()
+                } else {
+                    u64::from(v)
+                })
+            }
+            Tok::F64(v) => {
+                self.advance()?;
+                let f = f64::from_bits(v);
+                InitValue::Bits(if ty == Ty::F32 {
+                    u64::from((f as f32).to_bits())
+                } else {
+                    v
+                })
+            }
+            Tok::Ident => {
+                let (mut name, mut pos) = self.ident("a name")?;
+                let mut close = false;
+                if name == "generic" {
+                    self.expect(b'(')?;
+                    close = true;
+                    (name, pos) = self.ident("a name")?;
+                }
+                let Some(symbol) = self.module_names.get(name).copied() else {
+                    return Err(PtxError::new(pos, format!("Unknown symbol '{name}'")));
+                };
+                if close {
+                    self.expect(b')')?;
+                }
+                let mut addend = 0i64;
+                if self.is(b'+') || self.is(b'-') {
+                    addend = self.signed_tail()?;
+                }
+                InitValue::Address { symbol, addend }
+            }
+            _ => {
+                let v = self.int_expr()? as u64;
+                match ty {
+                    Ty::F32 => InitValue::Bits(u64::from((v as i64 as f32).to_bits())),
+                    Ty::F64 => InitValue::Bits((v as i64 as f64).to_bits()),
+                    _ => InitValue::Bits(v),
+                }
+            }
+        };
+        out.push(Init {
+            offset: 0,
+            bytes,
+            value,
+        });
+        Ok(())
+    }
+
+    /// `+ n`, `- n` or `+ -n` after a name.
+    pub fn signed_tail(&mut self) -> Result<i64, PtxError> {
+        let negative = self.is(b'-');
+        self.advance()?;
+        let v = self.int_expr()? as i64;
+        Ok(if negative { v.wrapping_neg() } else { v })
+    }
+
+    /// `(.param .u64 .ptr .align 4 name, …)`.
+    fn params(&mut self) -> Result<Vec<Param>, PtxError> {
+        let mut out: Vec<Param> = Vec::new();
+        self.expect(b'(')?;
+        let mut offset = 0u64;
+        while !self.eat(b')')? {
+            if self.tok.tok == Tok::Dot && matches!(self.text(self.tok), ".param" | ".reg") {
+                self.advance()?;
+            }
+            // `.ptr .global .align 16` names the pointee's alignment.
+            let mut ty_align = None;
+            let at = self.tok;
+            if at.tok != Tok::Dot {
+                return self.unexpected("a parameter");
+            }
+            let (name, mut var) = self.param_declarator(&mut ty_align)?;
+            if let Some(align) = ty_align {
+                var.align = align;
+            }
+            if var.bytes > MAX_PARAM_BYTES {
+                return Err(PtxError::new(
+                    var.pos,
+                    format!("parameter '{name}' is larger than {MAX_PARAM_BYTES} bytes"),
+                ));
+            }
+            offset = offset.next_multiple_of(var.align.max(1));
+            out.push(Param {
+                name: name.to_owned(),
+                ty: var.ty,
+                align: var.align as u32,
+                bytes: var.bytes as u32,
+                offset: offset as u32,
+            });
+            offset += var.bytes;
+            if offset > MAX_PARAM_BYTES {
+                return Err(PtxError::new(
+                    var.pos,
+                    format!("parameters take more than {MAX_PARAM_BYTES} bytes"),
+                ));
+            }
+            if !self.eat(b',')? && !self.is(b')') {
+                return self.unexpected("',' or ')'");
+            }
+        }
+        Ok(out)
+    }
+
+    fn param_declarator(
+        &mut self,
+        own_align: &mut Option<u64>,
+    ) -> Result<(&'a str, Variable), PtxError> {
+        // A scalar pointer parameter's own alignment is that of its type.
+        let is_ptr = {
+            let rest = self.src.get(self.tok.start as usize..).unwrap_or("");
+            let end = rest.find([',', ')']).unwrap_or(rest.len());
+            rest.get(..end).unwrap_or("").contains(".ptr")
+        };
+        let (name, var) = self.variable(Space::Param, false)?;
+        if is_ptr {
+            *own_align = Some(u64::from(var.ty.bytes()));
+        }
+        Ok((name, var))
+    }
+
+    fn function(&mut self, entry: bool) -> Result<(), PtxError> {
+        self.advance()?;
+        while self.tok.tok == Tok::Dot && self.text(self.tok) == ".attribute" {
+            self.advance()?;
+            self.expect(b'(')?;
+            while !self.eat(b')')? {
+                if self.tok.tok == Tok::End {
+                    return self.unexpected("')'");
+                }
+                self.advance()?;
+            }
+        }
+        let rets = if self.is(b'(') {
+            self.params()?
+        } else {
+            Vec::new()
+        };
+        let (name, pos) = self.ident("a function name")?;
+        let params = if self.is(b'(') {
+            self.params()?
+        } else {
+            Vec::new()
+        };
+        let mut max_threads = 0u32;
+        while self.tok.tok == Tok::Dot {
+            let word = self.text(self.tok);
+            self.advance()?;
+            match word {
+                ".maxntid" | ".reqntid" => {
+                    let mut product = 1u64;
+                    loop {
+                        product = product.saturating_mul(self.int_expr()?.clamp(0, 1 << 31) as u64);
+                        if !self.eat(b',')? {
+                            break;
+                        }
+                    }
+                    max_threads = product.min(u64::from(u32::MAX)) as u32;
+                }
+                ".minnctapersm"
+                | ".maxnctapersm"
+                | ".maxnreg"
+                | ".maxclusterrank"
+                | ".abi_preserve"
+                | ".abi_preserve_control" => {
+                    self.int_expr()?;
+                }
+                ".reqnctapercluster" => loop {
+                    self.int_expr()?;
+                    if !self.eat(b',')? {
+                        break;
+                    }
+                },
+                ".noreturn" | ".explicitcluster" | ".blocksareclusters" => {}
+                ".pragma" => {
+                    self.advance()?;
+                    self.expect(b';')?;
+                }
+                _ => return Err(PtxError::new(pos, format!("Unknown directive '{word}'"))),
+            }
+        }
+        let index = match self.module_names.get(name) {
+            Some(&Symbol::Function(i)) => i,
+            Some(_) => {
+                return Err(PtxError::new(
+                    pos,
+                    format!("Duplicate definition of '{name}'"),
+                ));
+            }
+            None => {
+                let i = self.module.functions.len() as u32;
+                self.module.functions.push(PtxFunction {
+                    name: name.to_owned(),
+                    entry,
+                    params: Vec::new(),
+                    rets: Vec::new(),
+                    max_threads: 0,
+                    body: None,
+                    pos,
+                });
+                self.module_names.insert(name, Symbol::Function(i));
+                i
+            }
+        };
+        let body = if self.is(b'{') {
+            Some(self.body(&params, &rets)?)
+        } else {
+            self.eat(b';')?;
+            None
+        };
+        let Some(f) = self.module.functions.get_mut(index as usize) else {
+            return Ok(());
+        };
+        if body.is_some() && f.body.is_some() {
+            return Err(PtxError::new(
+                pos,
+                format!("Duplicate definition of function '{name}'"),
+            ));
+        }
+        if body.is_some() || f.body.is_none() {
+            f.params = params;
+            f.rets = rets;
+            f.max_threads = max_threads.max(f.max_threads);
+            f.pos = pos;
+        }
+        if body.is_some() {
+            f.body = body;
+        }
+        Ok(())
+    }
+}
