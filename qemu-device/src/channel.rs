@@ -129,11 +129,13 @@ impl Channel {
         Ok(())
     }
 
-    /// Ends what runs and frees the channel; a free channel stays as it is.
+    /// Ends what runs and frees the channel; of a free one only the registers are reset.
     pub fn release(&self) {
         let mut cancel = self.cancel.lock().unwrap_or_else(PoisonError::into_inner);
-        if matches!(self.state(), ChannelState::Free | ChannelState::Resetting) {
-            return;
+        match self.state() {
+            ChannelState::Free => return self.reset_registers(),
+            ChannelState::Resetting => return,
+            ChannelState::Claimed | ChannelState::Failed => {}
         }
         self.state
             .store(ChannelState::Resetting as u32, Ordering::Release);
@@ -166,9 +168,15 @@ impl Channel {
 
     /// Worker: the session is gone, the channel may be claimed again.
     pub fn set_free(&self) {
-        self.owner.store(0, Ordering::Relaxed);
+        self.reset_registers();
         self.state
             .store(ChannelState::Free as u32, Ordering::Release);
+    }
+
+    fn reset_registers(&self) {
+        self.fault.store(0, Ordering::Relaxed);
+        self.irq_enable.store(0, Ordering::Relaxed);
+        self.owner.store(0, Ordering::Relaxed);
     }
 
     /// Worker: the guest broke the protocol, or the device failed it.

@@ -1,0 +1,222 @@
+//! The device alone in this process, without QEMU.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::{Arc, Mutex};
+
+use vgpu_protocol::window::Window;
+use vgpu_stub::{Config, Device, Host, Properties, SharedMemory};
+use vgpu_test_harness::machine::VM_ID;
+use vgpu_test_harness::{Machine, Spec, device_bodies};
+
+/// A machine that remembers what the device did to it.
+#[derive(Default)]
+struct Board {
+    raised: AtomicU64,
+    lowered: AtomicU32,
+    errors: Mutex<Vec<String>>,
+}
+
+impl Host for Board {
+    fn raise_irq(&self, channel: u32) {
+        self.raised.fetch_or(1 << channel, Ordering::SeqCst);
+    }
+    fn lower_irq(&self) {
+        self.lowered.fetch_add(1, Ordering::SeqCst);
+    }
+    fn guest_error(&self, message: &str) {
+        self.errors.lock().expect("lock").push(message.to_owned());
+    }
+}
+
+struct InProcess {
+    device: Device,
+    bar1: Window,
+    board: Arc<Board>,
+    spec: Spec,
+}
+
+impl Machine for InProcess {
+    const LONG_BYTES: usize = 300 << 20;
+
+    fn start(spec: Spec) -> InProcess {
+        let properties = Properties {
+            vm_id: VM_ID,
+            backend: "soft".to_owned(),
+            bar1_size: spec.bar1_bytes,
+            memory: spec.memory_bytes,
+            channels: spec.channels,
+            ..Properties::default()
+        };
+        let config = Config::from_properties(&properties).expect("valid properties");
+        let memory = SharedMemory::new(spec.bar1_bytes).expect("memory");
+        // Used no longer than `device`, which owns the memory.
+        let bar1 = memory.window();
+        let board = Arc::new(Board::default());
+        let device =
+            Device::new(config, memory, Arc::clone(&board) as Arc<dyn Host>).expect("device");
+        InProcess {
+            device,
+            bar1,
+            board,
+            spec,
+        }
+    }
+
+    fn spec(&self) -> Spec {
+        self.spec
+    }
+    fn bar0_read(&self, offset: u64, size: u32) -> u64 {
+        self.device.mmio_read(offset, size)
+    }
+    fn bar0_write(&self, offset: u64, size: u32, value: u64) {
+        self.device.mmio_write(offset, size, value);
+    }
+    fn bar1_read(&self, offset: u64, into: &mut [u8]) {
+        self.bar1.read(offset, into).expect("inside BAR1");
+    }
+    fn bar1_write(&self, offset: u64, from: &[u8]) {
+        self.bar1.write(offset, from).expect("inside BAR1");
+    }
+    fn load64(&self, offset: u64) -> u64 {
+        self.bar1
+            .word64(offset)
+            .expect("inside BAR1")
+            .load(Ordering::Acquire)
+    }
+    fn store64(&self, offset: u64, value: u64) {
+        self.bar1
+            .word64(offset)
+            .expect("inside BAR1")
+            .store(value, Ordering::Release);
+    }
+    fn load32(&self, offset: u64) -> u32 {
+        self.bar1
+            .word32(offset)
+            .expect("inside BAR1")
+            .load(Ordering::Acquire)
+    }
+    fn store32(&self, offset: u64, value: u32) {
+        self.bar1
+            .word32(offset)
+            .expect("inside BAR1")
+            .store(value, Ordering::Release);
+    }
+    fn take32(&self, offset: u64) -> bool {
+        let word = self.bar1.word32(offset).expect("inside BAR1");
+        word.compare_exchange(1, 0, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
+    }
+    fn fence(&self) {
+        fence(Ordering::SeqCst);
+    }
+    fn logged(&self, text: &str) -> bool {
+        self.board
+            .errors
+            .lock()
+            .expect("lock")
+            .iter()
+            .any(|e| e.contains(text))
+    }
+    fn enable_interrupts(&self) {}
+    fn take_interrupt(&self, channel: u32) -> bool {
+        let bit = 1u64 << channel;
+        self.board.raised.fetch_and(!bit, Ordering::SeqCst) & bit != 0
+    }
+}
+
+macro_rules! tests {
+    ($($module:ident::$name:ident,)*) => {
+        $(#[test]
+        fn $name() {
+            vgpu_test_harness::bodies::$module::$name::<InProcess>();
+        })*
+    };
+}
+device_bodies!(tests);
+
+/// Threads of this process whose name begins so.
+fn threads(prefix: &str) -> usize {
+    let tasks = std::fs::read_dir("/proc/self/task").expect("proc");
+    let name = |task: std::fs::DirEntry| {
+        std::fs::read_to_string(task.path().join("comm")).unwrap_or_default()
+    };
+    tasks
+        .flatten()
+        .map(name)
+        .filter(|n| n.starts_with(prefix))
+        .count()
+}
+
+#[test]
+fn the_line_is_lowered_when_the_last_channel_is_served() {
+    let m = InProcess::start(Spec::default());
+    let lowered = || m.board.lowered.load(Ordering::SeqCst);
+    for channel in [0, 1] {
+        let guest = vgpu_test_harness::Guest::claim(&m, channel);
+        m.set_channel_reg(channel, vgpu_protocol::regs::ChannelReg::IrqEnable, 1);
+        assert!(guest.park());
+        guest.send(
+            2,
+            vgpu_protocol::message::Flags::empty(),
+            Default::default(),
+            vec![],
+        );
+        vgpu_test_harness::machine::wait_until("the interrupt comes", || m.take_interrupt(channel));
+    }
+    let before = lowered();
+    m.set_reg(vgpu_protocol::regs::Reg::IrqStatusLo, 1);
+    assert_eq!(lowered(), before, "channel 1 still waits");
+    m.set_reg(vgpu_protocol::regs::Reg::IrqStatusLo, 2);
+    assert_eq!(lowered(), before + 1);
+}
+
+#[test]
+fn guest_errors_are_logged_up_to_a_limit() {
+    let m = InProcess::start(Spec::default());
+    let limit = vgpu_stub::device::MAX_LOGGED_GUEST_ERRORS as usize;
+    for _ in 0..limit {
+        m.bar0_write(0x800, 4, 1);
+    }
+    assert_eq!(m.board.errors.lock().expect("lock").len(), limit);
+    for _ in 0..100 {
+        m.bar0_write(0x800, 4, 1);
+    }
+    assert_eq!(
+        m.board.errors.lock().expect("lock").len(),
+        limit + 1,
+        "one line says that there are more"
+    );
+}
+
+/// In a process of its own: the other tests have threads too.
+#[test]
+fn a_dropped_device_leaves_no_threads() {
+    if std::env::var_os("VGPU_TEST_ALONE").is_none() {
+        let status = std::process::Command::new(std::env::current_exe().expect("path"))
+            .args(["a_dropped_device_leaves_no_threads", "--exact"])
+            .env("VGPU_TEST_ALONE", "1")
+            .status();
+        assert!(status.expect("started").success());
+        return;
+    }
+    let m = InProcess::start(Spec::default());
+    let guest = vgpu_test_harness::Guest::claim(&m, 0);
+    guest.context();
+    assert_eq!(threads("vgpu-channel"), 4);
+    drop(guest);
+    drop(m);
+    assert_eq!(threads("vgpu-"), 0);
+}
+
+#[test]
+fn bar1_of_another_size_is_refused() {
+    let properties = Properties {
+        vm_id: 1,
+        backend: "soft".to_owned(),
+        ..Properties::default()
+    };
+    let config = Config::from_properties(&properties).expect("valid");
+    let memory = SharedMemory::new(16 << 20).expect("memory");
+    let error = Device::new(config, memory, Arc::new(Board::default())).expect_err("refused");
+    assert!(error.to_string().contains("16777216"), "{error}");
+}

@@ -1,0 +1,57 @@
+//! The device in QEMU.
+
+mod configuration;
+mod lifecycle;
+mod wiring;
+
+use std::process::ExitCode;
+
+use vgpu_qtest::{Board, binary};
+use vgpu_test_harness::device_bodies;
+use vgpu_test_harness::runner::{self, Test};
+
+macro_rules! bodies {
+    ($($module:ident::$name:ident,)*) => {
+        vec![$((
+            concat!("device::", stringify!($module), "::", stringify!($name)),
+            vgpu_test_harness::bodies::$module::$name::<Board> as fn(),
+        ),)*]
+    };
+}
+
+macro_rules! own {
+    ($($module:ident::$name:ident,)*) => {
+        vec![$((concat!(stringify!($module), "::", stringify!($name)), $module::$name as fn()),)*]
+    };
+}
+
+fn main() -> ExitCode {
+    let own: Vec<(&str, fn())> = own! {
+        configuration::h100_identity,
+        configuration::stub_identity,
+        configuration::bar1_has_the_size_that_was_asked_for,
+        configuration::help_tells_every_property,
+        configuration::bad_values_are_refused_by_name,
+        configuration::values_at_their_limits,
+        wiring::a_doorbell_write_is_an_eventfd,
+        wiring::the_interrupt_pin,
+        wiring::masked_messages_stay_pending,
+        wiring::the_device_behind_a_root_port,
+        wiring::two_devices,
+        lifecycle::a_machine_reset_in_mid_command,
+        lifecycle::hot_unplug_frees_everything,
+        lifecycle::hot_unplug_of_a_computing_device,
+        lifecycle::quit_with_an_endless_kernel,
+        lifecycle::migration_is_refused,
+        lifecycle::savevm_is_refused,
+    };
+    let bodies: Vec<(&str, fn())> = device_bodies!(bodies);
+    let test = |(name, body): (&str, fn())| {
+        Test::new(name, move || {
+            binary()?;
+            body();
+            Ok(())
+        })
+    };
+    runner::main(own.into_iter().chain(bodies).map(test).collect())
+}
