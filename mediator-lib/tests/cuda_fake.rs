@@ -13,5 +13,11 @@ mod calls;
 mod ending;
 #[path = "cuda_fake/harness.rs"]
 mod harness;
+#[path = "cuda_fake/mem.rs"]
+mod mem;
+#[path = "cuda_fake/module.rs"]
+mod module;
 #[path = "cuda_fake/open.rs"]
 mod open;
+#[path = "cuda_fake/stream.rs"]
+mod stream;

@@ -10,6 +10,7 @@
 //! | [`occupancy`] | how many blocks fit on a multiprocessor |
 //! | [`error`] | names and texts of results |
 //! | [`entry`] | cuGetProcAddress |
+//! | [`mark`] | by what a host knows this library |
 //! | [`unsupported`] | every other name of cuda.h |
 //!
 //! Each call does what the CUDA Driver API reference says, or returns an error that it documents.
@@ -27,6 +28,7 @@ mod handles;
 mod image;
 mod init;
 mod launch;
+mod mark;
 mod mem;
 mod memset;
 mod module;

@@ -2,8 +2,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use vgpu_mediator::arena::Arena;
 use vgpu_mediator::backend::cuda::{CudaBackend, CudaUnavailable};
@@ -31,6 +31,34 @@ pub const PTX: &str = ".version 8.0\n.target sm_90\n\
     .entry illegal() { ret; }\n\
     .entry nothing() { ret; }\n";
 
+/// The library as cargo has built it.
+fn built_library() -> Vec<u8> {
+    let exe = std::env::current_exe().expect("a test has a path");
+    let built = exe
+        .parent()
+        .expect("in a folder")
+        .join("libvgpu_fake_cuda.so");
+    fs::read(&built).unwrap_or_else(|error| {
+        panic!(
+            "{}: {error}: cargo builds it as a dependency of these tests (tests/fake-cuda)",
+            built.display()
+        )
+    })
+}
+
+/// Overwrites an exported name, so that the dynamic linker does not find it.
+fn take_out(library: &mut [u8], name: &str) {
+    let wanted = [&[0], name.as_bytes(), &[0]].concat();
+    let found: Vec<usize> = library
+        .windows(wanted.len())
+        .enumerate()
+        .filter(|(_, w)| *w == wanted)
+        .map(|(i, _)| i)
+        .collect();
+    assert!(!found.is_empty(), "{name} is not in the library");
+    found.iter().for_each(|at| library[at + 1] = b'X');
+}
+
 /// A copy of the fake library: a driver that no other test uses.
 pub struct FakeDriver {
     dir: PathBuf,
@@ -39,44 +67,41 @@ pub struct FakeDriver {
 
 impl FakeDriver {
     pub fn new(conf: &str) -> FakeDriver {
+        FakeDriver::without(&[], conf)
+    }
+
+    /// A driver without these functions: their names are overwritten in the file.
+    pub fn without(names: &[&str], conf: &str) -> FakeDriver {
+        static DRIVER: OnceLock<Vec<u8>> = OnceLock::new();
+        let mut bytes: &[u8] = DRIVER.get_or_init(|| {
+            let mut bytes = built_library();
+            take_out(&mut bytes, "vgpu_stub_shim");
+            bytes
+        });
+        let mut changed;
+        if !names.is_empty() {
+            changed = bytes.to_vec();
+            names.iter().for_each(|name| take_out(&mut changed, name));
+            bytes = &changed;
+        }
+        FakeDriver::from_bytes(bytes, conf)
+    }
+
+    /// The library with the mark of this project's own library for guests.
+    pub fn with_shim_mark() -> FakeDriver {
+        FakeDriver::from_bytes(&built_library(), "")
+    }
+
+    fn from_bytes(bytes: &[u8], conf: &str) -> FakeDriver {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let exe = std::env::current_exe().expect("a test has a path");
-        let built = exe
-            .parent()
-            .expect("in a folder")
-            .join("libvgpu_fake_cuda.so");
-        assert!(
-            built.exists(),
-            "{} is missing: cargo builds it as a dependency of these tests (tests/fake-cuda)",
-            built.display()
-        );
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let dir =
             std::env::temp_dir().join(format!("vgpu-fake-cuda-{}-{number}", std::process::id()));
         fs::create_dir_all(&dir).expect("a temporary folder");
         let library = dir.join("libcuda.so.1");
-        fs::copy(&built, &library).expect("a copy of the library");
+        fs::write(&library, bytes).expect("a copy of the library");
         let driver = FakeDriver { dir, library };
         driver.configure(conf);
-        driver
-    }
-
-    /// A driver without these functions: their names are overwritten in the file.
-    pub fn without(names: &[&str], conf: &str) -> FakeDriver {
-        let driver = FakeDriver::new(conf);
-        let mut bytes = fs::read(&driver.library).expect("the library");
-        for name in names {
-            let wanted = [&[0], name.as_bytes(), &[0]].concat();
-            let found: Vec<usize> = bytes
-                .windows(wanted.len())
-                .enumerate()
-                .filter(|(_, w)| *w == wanted)
-                .map(|(i, _)| i)
-                .collect();
-            assert!(!found.is_empty(), "{name} is not in the library");
-            found.iter().for_each(|at| bytes[at + 1] = b'X');
-        }
-        fs::write(&driver.library, bytes).expect("the library");
         driver
     }
 

@@ -56,6 +56,15 @@ fn a_library_that_is_no_driver_is_an_error_that_names_the_function() {
 }
 
 #[test]
+fn the_library_for_guests_is_no_driver() {
+    let driver = FakeDriver::with_shim_mark();
+    let error = driver.try_open(None).expect_err("would call itself");
+    assert!(matches!(error, CudaUnavailable::OwnShim { .. }), "{error}");
+    assert!(error.to_string().contains("LD_LIBRARY_PATH"), "{error}");
+    assert!(driver.calls().is_empty(), "nothing may be called");
+}
+
+#[test]
 fn a_driver_that_does_not_start_is_an_error() {
     assert!(
         refused("fail cuInit 1 100")

@@ -1,24 +1,18 @@
 //! The bodies of the call table's rows.
 
-use std::sync::Arc;
-
 use vgpu_protocol::Status;
 use vgpu_protocol::calls::{
     ArenaSpan, Calls, CtxId, DevPtr, DeviceInfo, EventId, FunctionId, FunctionInfo, HelloInfo,
     JitOption, ModuleId, ModuleLoaded, StreamId,
 };
-use vgpu_protocol::limits::{MAX_INLINE_COPY_BYTES, MAX_MODULES, MAX_ROWS, MAX_STREAMS};
+use vgpu_protocol::limits::{MAX_INLINE_COPY_BYTES, MAX_ROWS, MAX_STREAMS};
 use vgpu_protocol::wire::Blob;
 
 use super::event::{self, EventEntry};
-use super::image::{self, CheckedImage};
-use super::launch::{self, FunctionEntry};
-use super::mem::counted_bytes;
-use super::module::{self, ModuleEntry, UNCOUNTED_BYTES};
 use super::session::CudaSession;
 use super::stream::{PacedStream, StreamEntry, wait_until};
-use super::sys::code::{Function, LaunchParams, Module};
-use super::sys::memory::{self, DeviceRows, Memory};
+use super::sys::code::LaunchParams;
+use super::sys::memory::{self, DeviceRows};
 use super::sys::object::{Event, Stream};
 use super::{ctx, sys};
 
@@ -133,69 +127,12 @@ impl Calls for CudaSession {
         image: &[u8],
         options: Vec<JitOption>,
     ) -> Result<ModuleLoaded, Status> {
-        let driver_ctx = Arc::clone(&self.current(ctx)?.ctx);
-        let options = module::numeric_options(&options)?;
-        if self.objects.modules.len() >= MAX_MODULES {
-            return Err(Status::ERROR_OUT_OF_MEMORY);
-        }
-        let image = match CheckedImage::check(image) {
-            Ok(image) => image,
-            Err(what) => return Ok(failed_load(image::REFUSED, String::new(), what)),
-        };
-        let free = || memory::info(&driver_ctx).map(|(free, _)| free);
-        let before = free()?;
-        let (module, logs) = Module::load(&driver_ctx, &image, &options);
-        let module = match self.note(ctx, module) {
-            Ok(module) => Arc::new(module),
-            Err(status) => return Ok(failed_load(status, logs.info, logs.error)),
-        };
-        // Other sessions may allocate or free meanwhile; then the share is off by that much until
-        // the module goes.
-        let taken = before.saturating_sub(free()?);
-        let share = match taken > UNCOUNTED_BYTES {
-            true => Some(
-                self.context
-                    .budget
-                    .take(taken)
-                    .ok_or(Status::ERROR_OUT_OF_MEMORY)?,
-            ),
-            false => None,
-        };
-        let layouts = match driver_ctx.tells_params() {
-            true => Default::default(),
-            false => module::layouts(&image),
-        };
-        let id = self.objects.modules.add(ModuleEntry {
-            ctx,
-            module,
-            layouts,
-            _share: share,
-        })?;
-        Ok(ModuleLoaded {
-            status: 0,
-            module: id,
-            info_log: logs.info,
-            error_log: logs.error,
-        })
+        self.load_module(ctx, image, &options)
     }
 
     fn module_unload(&mut self, _: CtxId, module: ModuleId) -> Result<(), Status> {
         self.require_init()?;
-        let ctx = self.objects.modules.get(module)?.ctx;
-        // The driver would wait for the module's kernels, in a way that cannot be ended.
-        if self.wait_idle(ctx) == Err(Status::ERROR_DEINITIALIZED) {
-            return Err(Status::ERROR_DEINITIALIZED);
-        }
-        self.objects.functions.take_if(|f| f.module == module);
-        self.objects
-            .contexts
-            .get_mut(ctx)?
-            .allocations
-            .remove_globals(module.0);
-        let entry = self.objects.modules.remove(module)?;
-        // Its kernels are gone, so this is the last one who holds it.
-        let unloaded = Arc::into_inner(entry.module).map_or(Ok(()), Module::unload);
-        self.note(ctx, unloaded)
+        self.unload_module(module)
     }
 
     fn module_get_function(
@@ -204,42 +141,7 @@ impl Calls for CudaSession {
         module: ModuleId,
         name: &str,
     ) -> Result<FunctionInfo, Status> {
-        let entry = self.objects.modules.get(module)?;
-        let ctx = entry.ctx;
-        self.current(ctx)?;
-        let found = Function::get(&entry.module, name);
-        let layout = found.and_then(|function| {
-            let layout = launch::layout(&function, entry.layouts.get(name))?;
-            Ok((function, layout))
-        });
-        if layout.as_ref().err() == Some(&Status::ERROR_NOT_SUPPORTED) {
-            tracing::warn!(
-                kernel = name,
-                "the driver (before 12.4) does not tell a kernel's parameters and its image holds no readable PTX"
-            );
-        }
-        let (function, params) = self.note(ctx, layout)?;
-        let attributes = launch::attributes(&function);
-        // A kernel that was looked up before keeps its handle.
-        let known = self
-            .objects
-            .functions
-            .iter()
-            .find(|(_, f)| f.module == module && f.function.is_same(&function));
-        let function = match known.map(|(id, _)| id) {
-            Some(id) => id,
-            None => self.objects.functions.add(FunctionEntry {
-                ctx,
-                module,
-                function,
-                layout: params.clone(),
-            })?,
-        };
-        Ok(FunctionInfo {
-            function,
-            params,
-            attributes,
-        })
+        self.find_function(module, name)
     }
 
     fn module_get_global(
@@ -248,15 +150,7 @@ impl Calls for CudaSession {
         module: ModuleId,
         name: &str,
     ) -> Result<(DevPtr, u64), Status> {
-        let entry = self.objects.modules.get(module)?;
-        let ctx = entry.ctx;
-        self.current(ctx)?;
-        let global = entry.module.global(name);
-        let (address, bytes) = self.note(ctx, global)?;
-        self.current_mut(ctx)?
-            .allocations
-            .add_global(module.0, address, bytes)?;
-        Ok((DevPtr(address), bytes))
+        self.find_global(module, name)
     }
 
     fn func_set_attribute(
@@ -313,19 +207,7 @@ impl Calls for CudaSession {
     }
 
     fn mem_alloc(&mut self, ctx: CtxId, bytes: u64) -> Result<DevPtr, Status> {
-        let entry = self.current(ctx)?;
-        if bytes == 0 {
-            return Err(Status::ERROR_INVALID_VALUE);
-        }
-        entry.allocations.require_room()?;
-        let share = self
-            .context
-            .budget
-            .take(counted_bytes(bytes)?)
-            .ok_or(Status::ERROR_OUT_OF_MEMORY)?;
-        let memory = Memory::alloc(&entry.ctx, bytes);
-        let memory = self.note(ctx, memory)?;
-        self.clear_and_add(ctx, memory, bytes, share)
+        self.alloc(ctx, bytes)
     }
 
     fn mem_alloc_pitch(
@@ -335,58 +217,12 @@ impl Calls for CudaSession {
         height: u64,
         element: u32,
     ) -> Result<(DevPtr, u64), Status> {
-        let entry = self.current(ctx)?;
-        if !matches!(element, 4 | 8 | 16) || width == 0 || height == 0 {
-            return Err(Status::ERROR_INVALID_VALUE);
-        }
-        entry.allocations.require_room()?;
-        // The pitch is the driver's choice; this is the least that it can come to.
-        let least = width
-            .checked_mul(height)
-            .ok_or(Status::ERROR_OUT_OF_MEMORY)?;
-        let share = self
-            .context
-            .budget
-            .take(counted_bytes(least)?)
-            .ok_or(Status::ERROR_OUT_OF_MEMORY)?;
-        let memory = Memory::alloc_pitch(&entry.ctx, width, height, element);
-        let (memory, pitch) = self.note(ctx, memory)?;
-        drop(share);
-        let bytes = pitch
-            .checked_mul(height)
-            .ok_or(Status::ERROR_OUT_OF_MEMORY)?;
-        let share = self
-            .context
-            .budget
-            .take(counted_bytes(bytes)?)
-            .ok_or(Status::ERROR_OUT_OF_MEMORY)?;
-        Ok((self.clear_and_add(ctx, memory, bytes, share)?, pitch))
+        self.alloc_pitch(ctx, width, height, element)
     }
 
     fn mem_free(&mut self, ctx: CtxId, ptr: DevPtr) -> Result<(), Status> {
-        // Freed in the context that owns it, whichever is current.
         self.require_init()?;
-        let owns = |id: &CtxId| {
-            self.objects
-                .contexts
-                .get(*id)
-                .is_ok_and(|c| c.allocations.owns(ptr.0))
-        };
-        let owner = if owns(&ctx) {
-            ctx
-        } else {
-            self.objects
-                .contexts
-                .iter()
-                .map(|(id, _)| id)
-                .find(owns)
-                .ok_or(Status::ERROR_INVALID_VALUE)?
-        };
-        self.current(owner)?;
-        // The driver would wait for work in flight, in a way that cannot be ended.
-        self.wait_idle(owner)?;
-        let freed = self.current_mut(owner)?.allocations.free(ptr.0);
-        self.note(owner, freed)
+        self.free(ctx, ptr)
     }
 
     fn memcpy_htod_inline(
@@ -701,54 +537,10 @@ impl Calls for CudaSession {
     }
 }
 
-impl CudaSession {
-    /// Takes new memory in, cleared: it may hold what another process of the guest left there. The
-    /// cost is one pass of the GPU over it.
-    fn clear_and_add(
-        &mut self,
-        ctx: CtxId,
-        memory: Memory,
-        bytes: u64,
-        share: crate::budget::Share,
-    ) -> Result<DevPtr, Status> {
-        let entry = self.current_mut(ctx)?;
-        let range = entry.allocations.add(memory, bytes, share);
-        let cleared = entry.clearing.set(range, 1, 0).and_then(|()| {
-            let clearing = &self.current(ctx)?.clearing;
-            wait_until(&self.context.cancel, || clearing.is_idle())
-        });
-        match self.note(ctx, cleared) {
-            Ok(()) => Ok(DevPtr(range.address())),
-            // The session ends; freeing might wait for its kernels.
-            Err(Status::ERROR_DEINITIALIZED) => Err(Status::ERROR_DEINITIALIZED),
-            Err(status) => {
-                let freed = self
-                    .objects
-                    .contexts
-                    .get_mut(ctx)?
-                    .allocations
-                    .free(range.address());
-                // The first error is the one that tells something.
-                let _ = self.note(ctx, freed);
-                Err(status)
-            }
-        }
-    }
-}
-
 fn check_set(dst: DevPtr, width: u8) -> Result<(), Status> {
     if matches!(width, 1 | 2 | 4) && dst.0.is_multiple_of(u64::from(width)) {
         Ok(())
     } else {
         Err(Status::ERROR_INVALID_VALUE)
-    }
-}
-
-fn failed_load(status: Status, info_log: String, error_log: String) -> ModuleLoaded {
-    ModuleLoaded {
-        status: status.0,
-        module: ModuleId(0),
-        info_log,
-        error_log,
     }
 }

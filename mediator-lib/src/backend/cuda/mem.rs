@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use vgpu_protocol::Status;
+use vgpu_protocol::calls::{CtxId, DevPtr};
 
+use super::session::CudaSession;
+use super::stream::wait_until;
 use super::sys::memory::Memory;
 use crate::budget::Share;
 
@@ -146,6 +149,111 @@ impl Allocations {
     #[cfg(test)]
     pub fn len(&self) -> usize {
         self.regions.len()
+    }
+}
+
+impl CudaSession {
+    /// `cuMemAlloc`.
+    pub(super) fn alloc(&mut self, ctx: CtxId, bytes: u64) -> Result<DevPtr, Status> {
+        let entry = self.current(ctx)?;
+        if bytes == 0 {
+            return Err(Status::ERROR_INVALID_VALUE);
+        }
+        entry.allocations.require_room()?;
+        let share = self
+            .context
+            .budget
+            .take(counted_bytes(bytes)?)
+            .ok_or(Status::ERROR_OUT_OF_MEMORY)?;
+        let memory = Memory::alloc(&entry.ctx, bytes);
+        let memory = self.note(ctx, memory)?;
+        self.clear_and_add(ctx, memory, bytes, share)
+    }
+
+    /// `cuMemAllocPitch`: the address and the pitch in bytes.
+    pub(super) fn alloc_pitch(
+        &mut self,
+        ctx: CtxId,
+        width: u64,
+        height: u64,
+        element: u32,
+    ) -> Result<(DevPtr, u64), Status> {
+        let entry = self.current(ctx)?;
+        if !matches!(element, 4 | 8 | 16) || width == 0 || height == 0 {
+            return Err(Status::ERROR_INVALID_VALUE);
+        }
+        entry.allocations.require_room()?;
+        // The pitch is the driver's choice; this is the least that it can come to.
+        let least = width
+            .checked_mul(height)
+            .ok_or(Status::ERROR_OUT_OF_MEMORY)?;
+        let share = self
+            .context
+            .budget
+            .take(counted_bytes(least)?)
+            .ok_or(Status::ERROR_OUT_OF_MEMORY)?;
+        let memory = Memory::alloc_pitch(&entry.ctx, width, height, element);
+        let (memory, pitch) = self.note(ctx, memory)?;
+        drop(share);
+        let bytes = pitch.checked_mul(height);
+        let share = bytes.and_then(|bytes| self.context.budget.take(counted_bytes(bytes).ok()?));
+        let (Some(bytes), Some(share)) = (bytes, share) else {
+            self.discard(ctx, memory);
+            return Err(Status::ERROR_OUT_OF_MEMORY);
+        };
+        Ok((self.clear_and_add(ctx, memory, bytes, share)?, pitch))
+    }
+
+    /// `cuMemFree`, in the context that owns the memory, whichever is current.
+    pub(super) fn free(&mut self, ctx: CtxId, ptr: DevPtr) -> Result<(), Status> {
+        let owns = |id: &CtxId| {
+            self.objects
+                .contexts
+                .get(*id)
+                .is_ok_and(|c| c.allocations.owns(ptr.0))
+        };
+        let owner = if owns(&ctx) {
+            ctx
+        } else {
+            self.objects
+                .contexts
+                .iter()
+                .map(|(id, _)| id)
+                .find(owns)
+                .ok_or(Status::ERROR_INVALID_VALUE)?
+        };
+        self.current(owner)?;
+        // The driver would wait for work in flight, in a way that cannot be ended.
+        self.wait_idle(owner)?;
+        let freed = self.current_mut(owner)?.allocations.free(ptr.0);
+        self.note(owner, freed)
+    }
+
+    /// Takes new memory in, cleared: it may hold what another process of the guest left there. The
+    /// cost is one pass of the GPU over it.
+    fn clear_and_add(
+        &mut self,
+        ctx: CtxId,
+        memory: Memory,
+        bytes: u64,
+        share: Share,
+    ) -> Result<DevPtr, Status> {
+        let entry = self.current_mut(ctx)?;
+        let range = entry.allocations.add(memory, bytes, share);
+        let cleared = entry.clearing.set(range, 1, 0).and_then(|()| {
+            let clearing = &self.current(ctx)?.clearing;
+            wait_until(&self.context.cancel, || clearing.is_idle())
+        });
+        match self.note(ctx, cleared) {
+            Ok(()) => Ok(DevPtr(range.address())),
+            // The session ends; freeing might wait for its kernels.
+            Err(Status::ERROR_DEINITIALIZED) => Err(Status::ERROR_DEINITIALIZED),
+            Err(status) => {
+                // As the guest would free it. The first error is the one that tells something.
+                let _ = self.free(ctx, DevPtr(range.address()));
+                Err(status)
+            }
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use super::ctx::ContextEntry;
 use super::event::EventEntry;
 use super::launch::FunctionEntry;
 use super::mem::DeviceRange;
-use super::module::ModuleEntry;
+use super::module::{ModuleEntry, UNCOUNTED_BYTES};
 use super::staging::{Leftovers, Staging};
 use super::stream::{PacedStream, StreamEntry};
 use super::sys::object::Stream;
@@ -31,6 +31,8 @@ pub struct CudaSession {
     /// driver's own primary context would be shared by all sessions.
     pub(super) primary: Option<(CtxId, u64)>,
     pub(super) objects: Objects,
+    /// What is left of [`UNCOUNTED_BYTES`].
+    pub(super) uncounted_left: u64,
     pub(super) staging: Staging,
 }
 
@@ -85,6 +87,7 @@ impl CudaSession {
                 events: Table::new(MAX_EVENTS),
                 contexts: Table::new(MAX_CONTEXTS),
             },
+            uncounted_left: UNCOUNTED_BYTES,
             staging,
         }
     }
@@ -210,6 +213,14 @@ impl CudaSession {
         let entry = self.objects.contexts.get(ctx)?;
         let waited = entry.wait_idle(self.objects.streams_of(ctx), &self.context.cancel);
         self.note(ctx, waited)
+    }
+
+    /// Lets go of something whose release waits for work in flight in the driver.
+    pub(super) fn discard<T>(&mut self, ctx: CtxId, object: T) {
+        if self.wait_idle(ctx) == Err(Status::ERROR_DEINITIALIZED) {
+            // The session ends, and this goes with its context.
+            std::mem::forget(object);
+        }
     }
 
     /// Waits for the work of a stream.

@@ -211,9 +211,9 @@ impl Function {
         })
     }
 
-    /// True where both are the driver's same kernel.
-    pub fn is_same(&self, other: &Function) -> bool {
-        self.raw == other.raw
+    /// A number that is the same for the same kernel of the driver.
+    pub fn key(&self) -> usize {
+        self.raw.addr()
     }
 
     /// `cuFuncGetAttribute`.
