@@ -7,6 +7,7 @@
 
 use super::cfg::Cfg;
 use super::liveness::{Bits, live_in};
+use crate::ptx::types::Space;
 use crate::ir::{Alu, Class, Func, Inst, Op, Source, Term, V};
 use crate::ptx::ast::Special;
 
@@ -252,6 +253,11 @@ fn transfer(f: &Func, of: &[Shape], i: &Inst) -> Shape {
                 }
             }
             all
+        }
+        // One address of these spaces, or of a generic address that may lie in one, is another
+        // place for each thread.
+        Op::Ld(a) if matches!(a.space, Space::Local | Space::Param | Space::Generic) => {
+            Shape::Varying
         }
         // Results of a load through one address (per half) are one value (per half).
         Op::Ld(_) if i.d.iter().any(|&d| of[d as usize] == Shape::Varying) => Shape::Varying,
