@@ -13,7 +13,7 @@ export VGPU_QEMU_SRC VGPU_QEMU_BUILD
 unset CARGO_BUILD_TARGET CARGO_TARGET_DIR
 PATH=$(dirname "$cargo"):$PATH
 cd "$checkout"
-"$cargo" rustc --quiet --package vgpu-stub --lib --crate-type staticlib \
+"$cargo" rustc --package vgpu-stub --lib --crate-type staticlib \
     --release --features qemu --target-dir "$target"
 cmp -s "$target/release/libvgpu_stub.a" "$output" ||
     cp "$target/release/libvgpu_stub.a" "$output"
