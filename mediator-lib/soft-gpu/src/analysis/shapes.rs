@@ -7,9 +7,9 @@
 
 use super::cfg::Cfg;
 use super::liveness::{Bits, live_in};
-use crate::ptx::types::Space;
 use crate::ir::{Alu, Class, Func, Inst, Op, Source, Term, V};
 use crate::ptx::ast::Special;
+use crate::ptx::types::Space;
 
 /// What is known of a register's lanes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
