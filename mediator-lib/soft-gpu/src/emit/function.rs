@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 
-use super::Mode;
+use super::{Mode, fuse};
 use crate::analysis::cfg::Cfg;
 use crate::analysis::shapes::{Shape, Shapes, wrap_guard};
 use crate::exec::access::{self, Form};
 use crate::exec::alu::{Isa, pair_handler, vector_handler};
 use crate::exec::insn::{CallSite, Fill, FunctionCode, Handler, Insn, Kind, NONE, Program, Slot};
 use crate::exec::memory::{small, space_number};
-use crate::exec::{atomics, warp_ops};
+use crate::exec::{atomics, fast, warp_ops};
 use crate::ir::{BarKind, Block, Callee, Class, Func, Inst, Op, Source, Term, V};
 
 struct Emitter<'a> {
@@ -26,6 +26,7 @@ struct Emitter<'a> {
     block: usize,
     meets: Vec<bool>,
     inst_index: u32,
+    uses: Option<fuse::Uses>,
 }
 
 fn nothing(_f: *mut u8, _i: &Insn, _w: &mut crate::exec::warp::Warp) -> u32 {
@@ -87,6 +88,7 @@ pub(super) fn emit(
         block: 0,
         meets,
         inst_index: 0,
+        uses: (mode != Mode::Reference).then(|| fuse::Uses::new(f)),
     };
     let frame_bytes = e.lay_out();
     let fills = e.fills();
@@ -333,10 +335,24 @@ impl Emitter<'_> {
             });
         }
         let mut pcs = Vec::with_capacity(block.insts.len());
+        let mut fused_until = 0;
+        let mut pending: Option<(usize, usize)> = None;
         for (k, i) in block.insts.iter().enumerate() {
             self.inst_index = k as u32;
             pcs.push(self.p.insns.len() as u32);
+            if k >= fused_until
+                && let Some(n) = self.fuse(&block.insts[k..])
+            {
+                fused_until = k + n;
+                pending = Some((self.p.insns.len() - 1, fused_until));
+            }
             self.inst(i);
+            if let Some((at, end)) = pending
+                && k + 1 == end
+            {
+                self.p.insns[at].d[1] = (self.p.insns.len() - at - 1) as u32;
+                pending = None;
+            }
         }
         let site = self.site_base + block.site;
         match &block.term {
@@ -393,6 +409,34 @@ impl Emitter<'_> {
             }
         }
         pcs
+    }
+
+    /// Emits a fused operation in front of the operations it stands for;
+    /// returns how many these are.
+    fn fuse(&mut self, insts: &[Inst]) -> Option<usize> {
+        let uses = self.uses.as_ref()?;
+        let run = fast::chain_handler(self.isa)?;
+        let c = fuse::find(self.f, insts, &self.shapes, uses)?;
+        let masked = |v: V| self.shapes.masked(self.block, v);
+        // A blended sum is left to the plain operation, which runs only then.
+        if masked(c.last) {
+            return None;
+        }
+        let mut small = 0;
+        for k in 0..2 {
+            let narrow = self.class(c.addresses[k]) == Class::W;
+            let bits = u8::from(c.shared[k]) | (u8::from(narrow) << 1) | (u8::from(c.strides[k] == 4) << 2);
+            small |= bits << (4 * k);
+        }
+        let s = [self.pair(c.addresses[0]), self.pair(c.addresses[1]), self.vec(c.first), 0];
+        let d = [self.vec(c.last), 0, 0, 0];
+        let x = self.p.chains.len() as u32;
+        let cache = self.cache();
+        self.cache();
+        let site = self.site_base + insts[0].site;
+        self.push(Insn { run, kind: Kind::Fused, s, d, x, small, cache, site, ..BLANK });
+        self.p.chains.push(c.chain);
+        Some(c.length)
     }
 
     fn jump(&mut self, b: usize, target: u32, site: u32) {
@@ -596,7 +640,8 @@ impl Emitter<'_> {
         };
         let cache = self.cache();
         let stride = self.stride(address).unwrap_or(0) as i32;
-        let run = access::handler(a, load, form, self.isa);
+        let fast = if form == Form::Affine { fast::handler(a, load, stride.into(), self.isa) } else { None };
+        let run = fast.unwrap_or_else(|| access::handler(a, load, form, self.isa));
         self.plain(
             i,
             Insn {

@@ -3,6 +3,7 @@
 //! optimised code for one block size.
 
 mod function;
+mod fuse;
 
 use std::collections::HashMap;
 

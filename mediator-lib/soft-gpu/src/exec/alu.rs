@@ -5,7 +5,7 @@
 use super::float::*;
 use super::insn::{Handler, Insn};
 use super::integer::*;
-use super::lanes::{LANES, Lane};
+use super::lanes::{HALF, Lane};
 use super::warp::Warp;
 use crate::ir::Alu;
 use crate::ir::alu::alu_table;
@@ -75,18 +75,21 @@ macro_rules! vector_handler {
     ($attr:tt $n:ident($($a:ident: $t:ident),*) -> $r:ident) => {
         #$attr
         pub unsafe fn $n(f: *mut u8, i: &Insn, w: &mut Warp) -> u32 {
-            let mut k = 0;
-            // SAFETY: the emitter gives every operand a slot of its class in the frame `f`
-            // and the caller passes that frame.
-            $(let $a = unsafe { <$t as Lane>::load(f.add(i.s[k] as usize)) }; k += 1;)*
-            let _ = k;
             let x = i.x;
-            let mut d = <$r as Lane>::ZERO;
-            for l in 0..LANES {
-                <$r as Lane>::set(&mut d, l, scalar::$n(x, $(<$t as Lane>::get(&$a, l)),*));
+            let mask = if i.masked { w.mask } else { u32::MAX };
+            for h in 0..2 {
+                let mut k = 0;
+                // SAFETY: the emitter gives every operand a slot of its class in the frame
+                // `f` and the caller passes that frame.
+                $(let $a = unsafe { <$t as Lane>::load_chunk(f.add(i.s[k] as usize), h) }; k += 1;)*
+                let _ = k;
+                let mut d = <$r as Lane>::CHUNK_ZERO;
+                for l in 0..HALF {
+                    <$r as Lane>::chunk_set(&mut d, l, scalar::$n(x, $(<$t as Lane>::chunk_get(&$a, l)),*));
+                }
+                // SAFETY: as above, for the result slot.
+                unsafe { <$r as Lane>::store_chunk(f.add(i.d[0] as usize), h, d, (mask >> (16 * h)) & 0xffff) };
             }
-            // SAFETY: as above, for the result slot.
-            unsafe { write::<$r>(f, i.d[0], i.masked, w.mask, d) };
             0
         }
     };

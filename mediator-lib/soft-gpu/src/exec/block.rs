@@ -190,6 +190,7 @@ impl BlockRunner {
                 barrier: None,
                 registers,
                 register_bytes: self.register_bytes,
+                chains: s.program.chains.as_ptr(),
                 reference: false,
             };
             for x in &kernel.fills {

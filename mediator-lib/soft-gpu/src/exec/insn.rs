@@ -20,6 +20,8 @@ pub const EVENT_DEOPT: u32 = 2;
 pub enum Kind {
     /// Call the handler.
     Plain,
+    /// Call the handler; unless it declines, skip `d[1]` operations.
+    Fused,
     /// Run the next operation for the lanes whose predicate `s[0]` holds
     /// (does not hold, if `x` is 1), or skip it if there are none.
     Guard,
@@ -149,6 +151,8 @@ pub struct Program {
     pub functions: Vec<FunctionCode>,
     /// Call sites.
     pub calls: Vec<CallSite>,
+    /// Fused chains.
+    pub chains: Vec<super::fast::Chain>,
     /// Tables of `brx.idx`.
     pub tables: Vec<Vec<u32>>,
     /// Sites with their function.

@@ -7,6 +7,8 @@
 
 /// Lanes of a warp.
 pub const LANES: usize = 32;
+/// Lanes of half a warp: 32-bit values of a half fill one 512-bit register.
+pub const HALF: usize = 16;
 
 /// A type that a lane can hold.
 pub trait Lane: Copy {
@@ -30,6 +32,24 @@ pub trait Lane: Copy {
     fn set(v: &mut Self::Vector, i: usize, x: Self);
     /// `new` where the mask is set, otherwise `old`.
     fn blend(old: Self::Vector, new: Self::Vector, mask: u32) -> Self::Vector;
+    /// 16 of them.
+    type Chunk: Copy;
+    /// 16 zeros.
+    const CHUNK_ZERO: Self::Chunk;
+    /// Reads half `h` of a vector slot.
+    ///
+    /// # Safety
+    /// As for `load`; `h` is 0 or 1.
+    unsafe fn load_chunk(p: *const u8, h: usize) -> Self::Chunk;
+    /// Writes half `h` of a vector slot, where `mask` (16 bits) is set.
+    ///
+    /// # Safety
+    /// As for `load_chunk`.
+    unsafe fn store_chunk(p: *mut u8, h: usize, v: Self::Chunk, mask: u32);
+    /// One lane of a chunk.
+    fn chunk_get(v: &Self::Chunk, i: usize) -> Self;
+    /// Sets one lane of a chunk.
+    fn chunk_set(v: &mut Self::Chunk, i: usize, x: Self);
     /// Reads the base of a half from a pair slot.
     ///
     /// # Safety
@@ -72,6 +92,37 @@ macro_rules! lane {
                     d[i] = if mask & (1 << i) != 0 { new[i] } else { old[i] };
                 }
                 d
+            }
+            type Chunk = [$t; HALF];
+            const CHUNK_ZERO: Self::Chunk = [0 as $t; HALF];
+            #[inline(always)]
+            unsafe fn load_chunk(p: *const u8, h: usize) -> Self::Chunk {
+                // SAFETY: as in `load`; half `h` lies inside the slot.
+                unsafe { p.cast::<[$t; HALF]>().add(h).read() }
+            }
+            #[inline(always)]
+            unsafe fn store_chunk(p: *mut u8, h: usize, v: Self::Chunk, mask: u32) {
+                // SAFETY: as in `load_chunk`.
+                unsafe {
+                    let p = p.cast::<[$t; HALF]>().add(h);
+                    if mask == 0xffff {
+                        p.write(v);
+                    } else {
+                        let mut d = p.read();
+                        for i in 0..HALF {
+                            d[i] = if mask & (1 << i) != 0 { v[i] } else { d[i] };
+                        }
+                        p.write(d);
+                    }
+                }
+            }
+            #[inline(always)]
+            fn chunk_get(v: &Self::Chunk, i: usize) -> Self {
+                v[i]
+            }
+            #[inline(always)]
+            fn chunk_set(v: &mut Self::Chunk, i: usize, x: Self) {
+                v[i] = x;
             }
             #[inline(always)]
             unsafe fn load_half(p: *const u8, half: usize) -> Self {
@@ -119,6 +170,30 @@ impl Lane for bool {
     #[inline(always)]
     fn blend(old: u32, new: u32, mask: u32) -> u32 {
         (new & mask) | (old & !mask)
+    }
+    type Chunk = u16;
+    const CHUNK_ZERO: u16 = 0;
+    #[inline(always)]
+    unsafe fn load_chunk(p: *const u8, h: usize) -> u16 {
+        // SAFETY: the caller passes an aligned mask slot.
+        unsafe { p.cast::<u16>().add(h).read() }
+    }
+    #[inline(always)]
+    unsafe fn store_chunk(p: *mut u8, h: usize, v: u16, mask: u32) {
+        // SAFETY: as in `load_chunk`.
+        unsafe {
+            let p = p.cast::<u16>().add(h);
+            let m = mask as u16;
+            p.write((v & m) | (p.read() & !m));
+        }
+    }
+    #[inline(always)]
+    fn chunk_get(v: &u16, i: usize) -> bool {
+        v & (1 << i) != 0
+    }
+    #[inline(always)]
+    fn chunk_set(v: &mut u16, i: usize, x: bool) {
+        *v |= u16::from(x) << i;
     }
     #[inline(always)]
     unsafe fn load_half(p: *const u8, half: usize) -> bool {

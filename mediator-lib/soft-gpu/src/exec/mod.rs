@@ -5,6 +5,7 @@ pub mod alu;
 pub mod atomics;
 pub mod block;
 mod deopt;
+pub mod fast;
 pub mod float;
 pub mod insn;
 pub mod integer;

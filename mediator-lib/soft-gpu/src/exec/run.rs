@@ -94,6 +94,12 @@ pub fn run(w: &mut Warp, program: &Program, abort: &AtomicBool) -> Stop {
                     return Stop::Fault;
                 }
             }
+            Kind::Fused => {
+                // SAFETY: as for `Plain`.
+                if unsafe { (i.run)(f, i, w) } == 0 {
+                    pc += i.d[1];
+                }
+            }
             Kind::Guard => {
                 let p = mask_at(f, i.s[0]);
                 let m = w.mask & if i.x == 1 { !p } else { p };

@@ -179,6 +179,8 @@ pub struct Warp {
     pub registers: *mut u8,
     /// Bytes of it.
     pub register_bytes: usize,
+    /// Fused chains of the program it runs.
+    pub chains: *const super::fast::Chain,
     /// Whether it runs the reference code.
     pub reference: bool,
 }
