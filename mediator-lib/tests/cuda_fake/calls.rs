@@ -2,7 +2,7 @@
 
 use vgpu_protocol::Status;
 use vgpu_protocol::calls::{CtxId, DevPtr, EventId, ModuleId, StreamId};
-use vgpu_protocol::limits::MAX_CONTEXTS;
+use vgpu_protocol::limits::{MAX_CONTEXTS, MAX_MODULES, MAX_STREAMS};
 
 use crate::harness::{Channel, DEFAULT, FakeDriver, KIB, MIB, fill_params, span};
 
@@ -206,4 +206,43 @@ fn a_function_that_the_driver_lacks_costs_only_its_row() {
         "unpinned, then"
     );
     assert_eq!(driver.count("cuMemHostRegister_v2"), 0);
+}
+
+#[test]
+fn a_session_has_its_maximum_of_streams_and_modules_and_no_more() {
+    let driver = FakeDriver::new("");
+    let mut c = Channel::open(&driver.open());
+    let ctx = c.context();
+    for id in 1..=MAX_STREAMS as u32 {
+        c.session
+            .stream_create(ctx, StreamId(id), 0, 0)
+            .expect("room");
+    }
+    let more = StreamId(MAX_STREAMS as u32 + 1);
+    assert_eq!(
+        c.session.stream_create(ctx, more, 0, 0),
+        Err(Status::ERROR_OUT_OF_MEMORY)
+    );
+    let module = c.module(ctx);
+    let busy = c.kernel(ctx, module, "endless").function;
+    c.launch(ctx, busy, StreamId(1), &[]).expect("a launch");
+    c.session
+        .stream_destroy(ctx, StreamId(1))
+        .expect("destroyed");
+    let still = c.session.stream_create(ctx, more, 0, 0);
+    assert_eq!(
+        still,
+        Err(Status::ERROR_OUT_OF_MEMORY),
+        "the destroyed one has work"
+    );
+    driver.configure("release");
+    c.session.ctx_synchronize(ctx).expect("done");
+    assert_eq!(c.session.stream_create(ctx, more, 0, 0), Ok(()));
+    let mut c = Channel::open(&driver.open());
+    let ctx = c.context();
+    let mut load = || c.session.module_load(ctx, b".version 8.0\n", Vec::new());
+    for _ in 0..MAX_MODULES {
+        load().expect("room");
+    }
+    assert_eq!(load().err(), Some(Status::ERROR_OUT_OF_MEMORY));
 }

@@ -113,6 +113,14 @@ fn every_wait_ends_when_the_session_is_cancelled() {
             c.session
                 .module_unload(ctx, vgpu_protocol::calls::ModuleId(1))
         }),
+        ("cuModuleLoadDataEx", |c, ctx, _| {
+            c.session
+                .module_load(ctx, PTX.as_bytes(), Vec::new())
+                .map(|_| ())
+        }),
+        ("cuCtxSetLimit", |c, ctx, _| {
+            c.session.ctx_set_limit(ctx, 0, 512)
+        }),
         ("cuCtxDestroy", |c, ctx, _| c.session.ctx_destroy(ctx, ctx)),
         ("cuMemcpyDtoH", |c, ctx, memory| {
             c.session.memcpy_dtoh(ctx, memory, StreamId(1), span(0, 64))
@@ -368,4 +376,21 @@ fn whichever_call_fails_everything_is_freed_and_the_next_session_works() {
             driver.assert_all_freed();
         }
     }
+}
+
+#[test]
+fn sessions_at_once_do_not_disturb_each_other() {
+    let driver = FakeDriver::new("");
+    let backend = driver.open();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..20 {
+                    let mut c = Channel::open(&backend);
+                    assert_eq!(everything(&mut c), Ok(()));
+                }
+            });
+        }
+    });
+    driver.assert_all_freed();
 }

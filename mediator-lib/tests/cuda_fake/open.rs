@@ -1,7 +1,10 @@
 //! Finding the driver and the GPU, and why not.
 
+use std::process::{Command, Output};
+
 use vgpu_mediator::backend::Backend;
-use vgpu_mediator::backend::cuda::{CudaBackend, CudaUnavailable};
+use vgpu_mediator::backend::cuda::{CudaBackend, CudaUnavailable, LIBRARY_VARIABLE};
+use vgpu_mediator::{BackendChoice, Mediator, MediatorConfig, MediatorError};
 
 use crate::harness::{FakeDriver, MIB, path};
 
@@ -201,4 +204,70 @@ fn a_gpu_that_does_not_exist_is_an_error_that_lists_those_that_do() {
         );
         assert!(error.to_string().contains("Fake GPU 1"), "{error}");
     }
+}
+
+/// Runs one ignored test of this file in a process whose environment names `library`.
+fn with_environment(test: &str, library: &str) -> Output {
+    Command::new(std::env::current_exe().expect("a test has a path"))
+        .args([
+            "--exact",
+            &format!("open::{test}"),
+            "--ignored",
+            "--nocapture",
+        ])
+        .env(LIBRARY_VARIABLE, library)
+        .output()
+        .expect("the test program starts")
+}
+
+fn assert_passes(test: &str, library: &str) {
+    let output = with_environment(test, library);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && text.contains("1 passed"),
+        "{text}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+fn mediator(backend: BackendChoice, gpu: Option<&str>) -> Result<&'static str, MediatorError> {
+    let config = MediatorConfig {
+        vm_id: 111,
+        backend,
+        gpu: gpu.map(str::to_owned),
+        ..MediatorConfig::default()
+    };
+    Mediator::new(config).map(|m| m.backend_name())
+}
+
+#[test]
+#[ignore = "run by the_environment_names_the_library"]
+fn child_with_a_driver() {
+    assert_eq!(mediator(BackendChoice::Auto, None).expect("opens"), "cuda");
+    assert_eq!(
+        mediator(BackendChoice::Auto, Some("0")).expect("opens"),
+        "cuda"
+    );
+    assert_eq!(mediator(BackendChoice::Cuda, None).expect("opens"), "cuda");
+    assert_eq!(mediator(BackendChoice::Soft, None).expect("opens"), "soft");
+}
+
+#[test]
+#[ignore = "run by the_environment_names_the_library"]
+fn child_with_a_driver_that_is_refused() {
+    assert_eq!(mediator(BackendChoice::Auto, None).expect("opens"), "soft");
+    for choice in [BackendChoice::Auto, BackendChoice::Cuda] {
+        let error = mediator(choice, Some("0")).expect_err("a GPU was asked for by name");
+        assert!(error.to_string().contains("uvm_disable_hmm=1"), "{error}");
+    }
+}
+
+#[test]
+fn the_environment_names_the_library() {
+    assert_passes("child_with_a_driver", path(&FakeDriver::new("").library));
+    let refused = FakeDriver::new("attribute 88 1");
+    assert_passes(
+        "child_with_a_driver_that_is_refused",
+        path(&refused.library),
+    );
 }

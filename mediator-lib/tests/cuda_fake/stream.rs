@@ -41,6 +41,8 @@ fn the_arena_is_let_go_when_the_gpu_has_read_it() {
     );
     c.session.stream_synchronize(ctx, DEFAULT).expect("done");
     assert_eq!(c.read(ctx, DevPtr(to.0 + 64 * KIB), 4), [2; 4]);
+    // Time for what must not happen.
+    std::thread::sleep(std::time::Duration::from_millis(20));
     assert_eq!(c.arena_done(), 0, "the first copy still reads the arena");
     driver.configure("release");
     c.session

@@ -33,6 +33,7 @@ pub unsafe extern "C" fn cuModuleLoadDataEx(
 ) -> u32 {
     call("cuModuleLoadDataEx", |s| {
         let ctx = s.current()?;
+        s.must_be_idle("cuModuleLoadDataEx", ctx);
         // SAFETY: NVIDIA's contract: both lists have `count` entries.
         let options: Vec<(u32, usize)> = (0..count as usize)
             .map(|i| unsafe { (*options.add(i), *values.add(i) as usize) })

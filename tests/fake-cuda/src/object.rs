@@ -156,6 +156,7 @@ pub unsafe extern "C" fn cuCtxGetLimit(value: *mut usize, limit: c_uint) -> u32 
 pub extern "C" fn cuCtxSetLimit(limit: c_uint, value: usize) -> u32 {
     call("cuCtxSetLimit", |s| {
         let ctx = s.current()?;
+        s.must_be_idle("cuCtxSetLimit", ctx);
         if let Some(context) = s.contexts.get_mut(&ctx) {
             context.limits.insert(limit, value);
         }

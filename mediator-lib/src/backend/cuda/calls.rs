@@ -111,6 +111,8 @@ impl Calls for CudaSession {
         } else {
             None
         };
+        // The driver may wait for the context's work, in a way that cannot be ended.
+        self.wait_idle(ctx)?;
         let set = self.current(ctx)?.ctx.set_limit(limit, value);
         self.note(ctx, set)?;
         let limits = &mut self.current_mut(ctx)?.limits;
@@ -179,21 +181,13 @@ impl Calls for CudaSession {
         params: &[u8],
     ) -> Result<(), Status> {
         let owner = self.owner(ctx, stream)?;
-        let entry = self.objects.functions.get(function)?;
-        if entry.ctx != owner {
-            return Err(Status::ERROR_INVALID_HANDLE);
-        }
-        LaunchParams::new(params, &entry.layout)?;
         self.pace(owner, stream)?;
         let entry = self.objects.functions.get(function)?;
         let params = LaunchParams::new(params, &entry.layout)?;
-        let launched = entry.function.launch(
-            grid,
-            block,
-            shared_bytes,
-            self.stream(owner, stream)?,
-            &params,
-        );
+        let stream = self.stream(owner, stream)?;
+        let launched = entry
+            .function
+            .launch(grid, block, shared_bytes, stream, &params);
         self.note(owner, launched)
     }
 

@@ -89,6 +89,8 @@ impl CudaSession {
             Ok(image) => image,
             Err(what) => return Ok(failed_load(image::REFUSED, String::new(), what)),
         };
+        // The driver may wait for the context's work, in a way that cannot be ended.
+        self.wait_idle(ctx)?;
         let before = self.free_memory(&driver_ctx)?;
         let (module, logs) = Module::load(&driver_ctx, &image, &options);
         let module = match self.note(ctx, module) {
