@@ -4,6 +4,7 @@ mod apt;
 mod bench;
 mod cache;
 mod counters;
+mod coverage;
 mod demo;
 mod device;
 mod guest;
@@ -42,6 +43,7 @@ enum Commands {
     Local(local::Local),
     Bench(bench::Bench),
     Qemu(qemu::Qemu),
+    Coverage(coverage::Coverage),
     /// Builds the libraries and programs that go into the guest
     Shims,
     /// Compiles the kernels of the test programs with NVIDIA's nvcc
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
         Commands::Demo(demo) => demo.run(),
         Commands::Test(test) => test.run(),
         Commands::Vm(vm) => vm.run(),
+        Commands::Coverage(coverage) => coverage.run(),
         Commands::Local(local) => local.run(),
         Commands::Bench(bench) => bench.run(),
         Commands::Qemu(qemu) => qemu.run(),
