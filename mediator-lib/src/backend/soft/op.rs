@@ -181,6 +181,10 @@ fn status_of(error: &LaunchError) -> Status {
         LaunchError::Aborted => Status::ERROR_LAUNCH_TIMEOUT,
         LaunchError::Trap(_) => Status::ERROR_LAUNCH_FAILED,
         LaunchError::Assert(_) => Status::ERROR_ASSERT,
-        _ => Status::ERROR_NOT_SUPPORTED,
+        LaunchError::IllegalInstruction(_) => Status::ERROR_ILLEGAL_INSTRUCTION,
+        // A barrier that can never complete hangs a GPU until its watchdog ends the kernel.
+        LaunchError::Deadlock(_) => Status::ERROR_LAUNCH_TIMEOUT,
+        LaunchError::Unsupported(_) => Status::ERROR_NOT_SUPPORTED,
+        LaunchError::Internal(_) => Status::ERROR_LAUNCH_FAILED,
     }
 }
