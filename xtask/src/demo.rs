@@ -72,8 +72,10 @@ impl Demo {
     }
 
     fn options(&self, vm_id: u32, identity: Identity, counters: PathBuf) -> Options {
+        // All was built at the start.
         let mut options = Options {
             cwd: Some("/".into()),
+            no_build: true,
             ..Options::default()
         };
         options.device.vm_id = vm_id;

@@ -32,15 +32,20 @@ pub struct Toolkit {
 impl Toolkit {
     /// Gives the toolkit in the cache; downloads and unpacks it first where there is none.
     pub fn fetch() -> Result<Self> {
-        let _lock = cache::lock("nvcc")?;
         let dir = cache::dir("nvcc")?;
         let tree = dir.join("tree");
         let root = tree.join(INSIDE);
         let stamp = dir.join("unpacked");
         let wanted = PACKAGES.join("\n");
-        if root.join("bin/nvcc").is_file()
-            && fs::read_to_string(&stamp).is_ok_and(|is| is == wanted)
-        {
+        let cached = || {
+            root.join("bin/nvcc").is_file()
+                && fs::read_to_string(&stamp).is_ok_and(|is| is == wanted)
+        };
+        if cached() {
+            return Ok(Self { root });
+        }
+        let _lock = cache::lock("nvcc")?;
+        if cached() {
             return Ok(Self { root });
         }
         let step = progress::step("nvcc: download and unpack");

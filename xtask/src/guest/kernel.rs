@@ -21,6 +21,9 @@ const BOOT_MODULES: &[&str] = &[
     "overlay",
 ];
 
+/// Names the package that is unpacked whole.
+const STAMP: &str = "unpacked";
+
 /// An unpacked kernel package.
 pub struct Kernel {
     /// The bootable image.
@@ -33,12 +36,12 @@ pub struct Kernel {
 impl Kernel {
     /// Gives the kernel in the cache; downloads and unpacks it first where there is none.
     pub fn fetch() -> Result<Self> {
-        let _lock = cache::lock("guest-kernel")?;
         let dir = cache::dir("guest-kernel")?;
-        let stamp = dir.join("unpacked");
-        if let Ok(tree) = fs::read_to_string(&stamp)
-            && let Ok(kernel) = Self::open(&dir.join(tree.trim()))
-        {
+        if let Some(kernel) = Self::cached(&dir) {
+            return Ok(kernel);
+        }
+        let _lock = cache::lock("guest-kernel")?;
+        if let Some(kernel) = Self::cached(&dir) {
             return Ok(kernel);
         }
         let step = progress::step("guest kernel: download and unpack");
@@ -53,9 +56,14 @@ impl Kernel {
         run::ok(Command::new("dpkg-deb").arg("-x").arg(&deb).arg(&tree))?;
         fs::remove_file(&deb)?;
         let kernel = Self::open(&tree)?;
-        fs::write(&stamp, &package)?;
+        fs::write(dir.join(STAMP), &package)?;
         step.done(&format!("Linux {}", kernel.release));
         Ok(kernel)
+    }
+
+    fn cached(dir: &Path) -> Option<Self> {
+        let tree = fs::read_to_string(dir.join(STAMP)).ok()?;
+        Self::open(&dir.join(tree.trim())).ok()
     }
 
     fn open(tree: &Path) -> Result<Self> {

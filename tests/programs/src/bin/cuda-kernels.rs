@@ -174,12 +174,16 @@ fn run_processes(options: &Options) -> Result<(usize, usize, BTreeMap<String, u6
             match line.split_whitespace().collect::<Vec<_>>()[..] {
                 ["PASS", ..] => passed += 1,
                 ["FAIL", ..] => failed += 1,
-                ["call", name, count] => {
-                    *calls.entry(name.to_owned()).or_default() += count.parse::<u64>()?
+                ["calls:", ..] => {
+                    for word in line.split_whitespace().skip(1) {
+                        let (name, count) =
+                            word.split_once('=').context("calls without a count")?;
+                        *calls.entry(name.to_owned()).or_default() += count.parse::<u64>()?;
+                    }
                 }
                 _ => continue,
             }
-            if !line.starts_with("call ") {
+            if !line.starts_with("calls:") {
                 println!("[process {i}] {line}");
             }
         }
@@ -213,6 +217,20 @@ fn hang(options: &Options) -> Result<ExitCode> {
     bail!("the kernel ended")
 }
 
+/// Lines `calls: NAME=COUNT …` of readable length.
+fn print_calls(calls: &BTreeMap<String, u64>) {
+    let mut line = String::from("calls:");
+    for (name, count) in calls {
+        let word = format!(" {name}={count}");
+        if line.len() + word.len() > 96 {
+            println!("{line}");
+            line = String::from("calls:");
+        }
+        line.push_str(&word);
+    }
+    println!("{line}");
+}
+
 fn run(options: &Options) -> Result<ExitCode> {
     if options.hang {
         return hang(options);
@@ -233,9 +251,7 @@ fn run(options: &Options) -> Result<ExitCode> {
         )
     };
     if options.count_calls {
-        calls
-            .iter()
-            .for_each(|(name, n)| println!("call {name} {n}"));
+        print_calls(&calls);
     }
     if failed > 0 || passed == 0 {
         println!("{failed} of {} kernels failed", passed + failed);
