@@ -324,3 +324,74 @@ macro_rules! export {
 }
 
 pub(crate) use {export, exports};
+
+#[cfg(test)]
+impl<T> Out<T> {
+    /// What a C caller passes.
+    pub fn to(place: &mut T) -> Out<T> {
+        Out(place)
+    }
+
+    /// A null pointer.
+    pub fn null() -> Out<T> {
+        Out(std::ptr::null_mut())
+    }
+}
+
+#[cfg(test)]
+impl<T> In<T> {
+    /// What a C caller passes.
+    pub fn to(values: &[T]) -> In<T> {
+        In(values.as_ptr())
+    }
+
+    /// A null pointer.
+    pub fn null() -> In<T> {
+        In(std::ptr::null())
+    }
+}
+
+#[cfg(test)]
+impl Text {
+    /// What a C caller passes.
+    pub fn to(text: &'static CStr) -> Text {
+        Text(text.as_ptr())
+    }
+}
+
+#[cfg(test)]
+impl Host {
+    /// What a C caller passes.
+    pub fn to<T>(memory: &mut [T]) -> Host {
+        Host(memory.as_mut_ptr().cast())
+    }
+}
+
+#[cfg(test)]
+impl Entry {
+    /// Calls an export that takes no arguments, or looks at none.
+    pub fn call(&self) -> u32 {
+        // SAFETY: the address is that of an `extern "C" fn() -> u32` (the stubs that build.rs
+        // makes).
+        let function: extern "C" fn() -> u32 = unsafe { std::mem::transmute(self.at) };
+        function()
+    }
+}
+
+/// Runs `f` in a child made by fork; gives its exit status.
+#[cfg(test)]
+pub fn in_forked_child(f: impl FnOnce() -> i32) -> i32 {
+    // SAFETY: the child only runs `f`, which the caller keeps to code that needs no other thread,
+    // and ends with _exit; the parent waits for it.
+    unsafe {
+        match libc::fork() {
+            0 => libc::_exit(f()),
+            child => {
+                assert!(child > 0, "fork");
+                let mut status = 0;
+                assert_eq!(libc::waitpid(child, &raw mut status, 0), child);
+                status
+            }
+        }
+    }
+}

@@ -101,24 +101,36 @@ pub fn connect() -> Result<&'static Channel, ConnectError> {
     }
 }
 
-fn open() -> Result<&'static Channel, ConnectError> {
+/// Makes a channel over other BARs the process's: for tests against the fake device.
+#[cfg(feature = "fake")]
+pub fn install(bars: Box<dyn Bars>) -> Result<&'static Channel, ConnectError> {
+    watch_forks();
+    Channel::open(bars).map(publish)
+}
+
+fn publish(channel: Channel) -> &'static Channel {
+    let channel: &'static Channel = Box::leak(Box::new(channel));
+    CURRENT.store(std::ptr::from_ref(channel).cast_mut(), Ordering::Release);
+    channel
+}
+
+fn watch_forks() {
     static HANDLER: Once = Once::new();
     HANDLER.call_once(|| {
         if let Err(error) = sys::at_fork_in_child(in_child) {
             log_debug!("pthread_atfork: {error}; children of fork must not use CUDA");
         }
     });
+}
+
+fn open() -> Result<&'static Channel, ConnectError> {
+    watch_forks();
     let bars = find()?;
     for (slot, fd) in INHERITED.iter().zip(bars.descriptors()) {
         slot.store(fd, Ordering::Relaxed);
     }
-    let opened = Channel::open(bars);
-    match opened {
-        Ok(channel) => {
-            let channel: &'static Channel = Box::leak(Box::new(channel));
-            CURRENT.store(std::ptr::from_ref(channel).cast_mut(), Ordering::Release);
-            Ok(channel)
-        }
+    match Channel::open(bars) {
+        Ok(channel) => Ok(publish(channel)),
         Err(error) => {
             INHERITED
                 .iter()

@@ -1,5 +1,6 @@
 //! `vgpu-ctl hello`.
 
+use std::fmt::Write;
 use std::time::Instant;
 
 use anyhow::{Result, anyhow};
@@ -10,39 +11,44 @@ use vgpu_transport::Channel;
 /// Round trips to take the median of.
 const ROUNDS: usize = 1001;
 
-/// Prints who answers, and how fast.
-pub fn hello(channel: &Channel) -> Result<()> {
+/// Who answers, and how fast.
+pub fn text(channel: &Channel) -> Result<String> {
+    let mut out = String::new();
     let hello = channel.hello();
-    println!("device         {}", channel.bars().found());
-    println!("vm_id          {}", hello.vm_id);
-    println!("backend        {}", hello.backend);
-    println!(
+    writeln!(out, "device         {}", channel.bars().found())?;
+    writeln!(out, "vm_id          {}", hello.vm_id)?;
+    writeln!(out, "backend        {}", hello.backend)?;
+    writeln!(
+        out,
         "CUDA driver    {}.{}",
         hello.driver_version / 1000,
         hello.driver_version % 1000 / 10
-    );
-    println!("protocol hash  {PROTOCOL_HASH:#018x}");
-    println!("channel        {}", channel.number());
+    )?;
+    writeln!(out, "protocol hash  {PROTOCOL_HASH:#018x}")?;
+    writeln!(out, "channel        {}", channel.number())?;
     let devices =
         stubs::device_table(channel, CtxId(0)).map_err(|s| anyhow!("vgpuDeviceTable: {s}"))?;
     for (i, device) in devices.iter().enumerate() {
-        println!(
+        writeln!(
+            out,
             "GPU {i}          {}, {} MiB",
             device.name,
             device.total_bytes >> 20
-        );
+        )?;
     }
     let mut times = Vec::with_capacity(ROUNDS);
+    let name = std::env::args().next().unwrap_or_default();
     for _ in 0..ROUNDS {
         let start = Instant::now();
-        stubs::hello(channel, CtxId(0), "vgpu-ctl", std::process::id())
+        stubs::hello(channel, CtxId(0), &name, std::process::id())
             .map_err(|s| anyhow!("vgpuHello: {s}"))?;
         times.push(start.elapsed());
     }
     times.sort_unstable();
-    println!(
+    writeln!(
+        out,
         "round trip     {:.1} us (median of {ROUNDS})",
         times[ROUNDS / 2].as_secs_f64() * 1e6
-    );
-    Ok(())
+    )?;
+    Ok(out)
 }

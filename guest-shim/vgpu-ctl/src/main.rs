@@ -5,6 +5,7 @@ mod options;
 mod regs;
 mod vector_add;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -19,31 +20,27 @@ fn connect() -> Result<&'static Channel> {
     process::connect().context("cannot connect to the device")
 }
 
-fn run(command: Command) -> Result<()> {
+/// Does what the command line says; gives what to print.
+fn run(command: Command) -> Result<String> {
     match command {
-        Command::Help => {
-            print!("{}", options::HELP);
-            Ok(())
-        }
-        Command::Hello => hello::hello(connect()?),
+        Command::Help => Ok(options::HELP.into()),
+        Command::Hello => hello::text(connect()?),
         Command::VectorAdd { n } => vector_add::run(connect()?, n),
         Command::Counters => {
             let text = stubs::counters(connect()?, CtxId(0));
-            println!(
-                "{}",
-                text.map_err(|s| anyhow::anyhow!("vgpuCounters: {s}"))?
-            );
-            Ok(())
+            Ok(text.map_err(|s| anyhow::anyhow!("vgpuCounters: {s}"))? + "\n")
         }
         Command::Reset => {
             let bars = process::find().context("cannot find the device")?;
             bars.write32(Reg::DeviceReset.offset(), RESET_KEY)?;
-            println!("every channel of {} is being reset", bars.found());
-            Ok(())
+            Ok(format!(
+                "every channel of {} is being reset\n",
+                bars.found()
+            ))
         }
         Command::Regs => {
             let bars = process::find().context("cannot find the device")?;
-            regs::print(&*bars)
+            regs::text(&*bars)
         }
     }
 }
@@ -57,7 +54,11 @@ fn main() -> ExitCode {
         }
     };
     match run(command) {
-        Ok(()) => ExitCode::SUCCESS,
+        // Whoever closed the pipe has read enough.
+        Ok(text) => {
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             eprintln!("vgpu-ctl: {error:#}");
             ExitCode::FAILURE

@@ -1,5 +1,7 @@
 //! `vgpu-ctl regs`.
 
+use std::fmt::Write;
+
 use anyhow::Result;
 use vgpu_protocol::limits::MAX_CHANNELS;
 use vgpu_protocol::regs::{
@@ -7,17 +9,17 @@ use vgpu_protocol::regs::{
 };
 use vgpu_transport::bars::Bars;
 
-/// Prints the control registers and one line per channel.
-pub fn print(bars: &dyn Bars) -> Result<()> {
-    println!("{}", bars.found());
+/// The control registers and one line per channel.
+pub fn text(bars: &dyn Bars) -> Result<String> {
+    let mut out = format!("{}\n", bars.found());
     for row in REGISTERS.iter().filter(|r| r.access != Access::Wo) {
         let value = bars.read32(row.offset)?;
-        println!("{:#05x}  {:<18} {value:#010x}", row.offset, row.name);
+        writeln!(out, "{:#05x}  {:<18} {value:#010x}", row.offset, row.name)?;
     }
     if bars.read32(Reg::Magic.offset())? != MAGIC {
-        return Ok(());
+        return Ok(out);
     }
-    println!("channel  state      fault  generation  owner");
+    writeln!(out, "channel  state      fault  generation  owner")?;
     let channels = bars.read32(Reg::Channels.offset())?.min(MAX_CHANNELS);
     for channel in 0..channels {
         let read = |reg| bars.read32(channel_offset(channel, reg));
@@ -28,12 +30,13 @@ pub fn print(bars: &dyn Bars) -> Result<()> {
             Some(ChannelState::Failed) => "failed",
             None => "?",
         };
-        println!(
+        writeln!(
+            out,
             "{channel:>7}  {state:<9}  {:>5}  {:>10}  {:>5}",
             read(ChannelReg::Fault)?,
             read(ChannelReg::Generation)?,
             read(ChannelReg::Owner)?
-        );
+        )?;
     }
-    Ok(())
+    Ok(out)
 }
