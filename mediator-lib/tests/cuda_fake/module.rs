@@ -212,6 +212,12 @@ fn global_variables_count_against_the_share_beyond_the_first_64_mib() {
         .module_load(ctx, image(64).as_bytes(), Vec::new())
         .expect("uncounted again");
     assert_eq!(c.budget.free(), 99 * MIB);
+    c.session.ctx_destroy(ctx, ctx).expect("destroyed");
+    let ctx = c.context();
+    c.session
+        .module_load(ctx, image(64).as_bytes(), Vec::new())
+        .expect("uncounted in a new context");
+    assert_eq!(c.budget.free(), 100 * MIB);
     drop(c);
     driver.assert_all_freed();
 }

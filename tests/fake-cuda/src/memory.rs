@@ -218,13 +218,7 @@ pub extern "C" fn cuMemHostUnregister(base: *mut c_void) -> u32 {
             die("no pinned memory is there")
         };
         let pin = s.pins.remove(at);
-        let reads = |op: &Op| matches!(op, Op::FromHost { from, .. } if *from >= pin.base && *from < pin.base + pin.bytes);
-        if s.streams
-            .values()
-            .any(|stream| stream.ops.iter().any(|(_, op)| reads(op)))
-        {
-            die("memory is unpinned while a copy from it is in flight");
-        }
+        s.must_be_unread(&pin);
         Ok(())
     })
 }

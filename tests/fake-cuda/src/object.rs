@@ -8,8 +8,8 @@ use cudarc::driver::sys::{CUcontext, CUdevice, CUevent, CUstream};
 
 use crate::conf::Conf;
 use crate::state::{
-    CURRENT, Context, Event, INVALID_HANDLE, INVALID_VALUE, NOT_READY, Op, State, Stream, call,
-    die, lock,
+    CURRENT, Context, Event, INVALID_HANDLE, INVALID_VALUE, NOT_READY, Op, Pin, State, Stream,
+    call, die, lock,
 };
 
 #[unsafe(no_mangle)]
@@ -79,7 +79,11 @@ pub extern "C" fn cuCtxDestroy_v2(ctx: CUcontext) -> u32 {
         s.functions.retain(|_, f| !modules.contains(&f.module));
         s.modules.retain(|_, o| o.ctx != key);
         s.memory.retain(|_, o| o.ctx != key);
-        s.pins.retain(|o| o.ctx != key);
+        let (gone, kept) = std::mem::take(&mut s.pins)
+            .into_iter()
+            .partition(|p| p.ctx == key);
+        s.pins = kept;
+        gone.iter().for_each(|pin: &Pin| s.must_be_unread(pin));
         if context.error == 0 {
             Ok(())
         } else {

@@ -466,6 +466,20 @@ impl State {
         Ok(address)
     }
 
+    /// Dies where a copy in flight reads memory that is being unpinned.
+    pub fn must_be_unread(&self, pin: &Pin) {
+        let end = pin.base + pin.bytes;
+        let reads =
+            |op: &Op| matches!(op, Op::FromHost { from, .. } if (pin.base..end).contains(from));
+        if self
+            .streams
+            .values()
+            .any(|stream| stream.ops.iter().any(|(_, op)| reads(op)))
+        {
+            die("memory is unpinned while a copy from it is in flight");
+        }
+    }
+
     /// Dies where a call would wait for work in flight.
     pub fn must_be_idle(&self, call: &str, ctx: Handle) {
         if !self.ctx_is_idle(ctx) {

@@ -161,12 +161,17 @@ impl CudaSession {
             .allocations
             .remove_globals(module.0);
         let entry = self.objects.modules.remove(module)?;
-        if let Cost::Uncounted(bytes) = entry.cost {
-            self.uncounted_left += bytes;
-        }
+        self.give_back(&entry);
         // Its kernels are gone, so this is the last one who holds it.
         let unloaded = Arc::into_inner(entry.module).map_or(Ok(()), Module::unload);
         self.note(ctx, unloaded)
+    }
+
+    /// Called when a module goes.
+    pub(super) fn give_back(&mut self, module: &ModuleEntry) {
+        if let Cost::Uncounted(bytes) = module.cost {
+            self.uncounted_left += bytes;
+        }
     }
 
     /// `cuModuleGetFunction`. A kernel that was looked up before keeps its handle.

@@ -60,9 +60,14 @@ impl Objects {
             .all(|(id, entry)| entry.is_idle(self.streams_of(id)))
     }
 
-    /// Destroys all contexts, and with them everything. Waits for work in flight.
-    fn destroy(self) {
-        for (_, entry) in self.contexts.iter() {
+    /// Destroys all contexts, and with them everything. Waits for work in flight. The context that
+    /// pins the arena goes last: copies of the others may still be reading it.
+    fn destroy(self, pinned_by: Option<CtxId>) {
+        let (last, first): (Vec<_>, Vec<_>) = self
+            .contexts
+            .iter()
+            .partition(|(id, _)| Some(*id) == pinned_by);
+        for (_, entry) in first.into_iter().chain(last) {
             if let Err(status) = entry.ctx.destroy() {
                 // The context of a failed kernel says so once more.
                 tracing::debug!(%status, "cuCtxDestroy");
@@ -242,7 +247,9 @@ impl CudaSession {
         let destroyed = entry.ctx.destroy();
         // What goes now does not reach the driver any more.
         self.objects.functions.take_if(|f| f.ctx == ctx);
-        self.objects.modules.take_if(|m| m.ctx == ctx);
+        for module in self.objects.modules.take_if(|m| m.ctx == ctx) {
+            self.give_back(&module);
+        }
         self.objects.streams.take_if(|s| s.ctx == ctx);
         self.objects.events.take_if(|e| e.ctx == ctx);
         match destroyed {
@@ -316,6 +323,6 @@ fn destroy(objects: Objects, mut leftovers: Leftovers, idle: bool) {
     if idle {
         leftovers.unpin();
     }
-    objects.destroy();
+    objects.destroy(leftovers.pinned_by());
     drop(leftovers);
 }

@@ -253,6 +253,14 @@ pub struct Leftovers {
 }
 
 impl Leftovers {
+    /// The context that pins the arena.
+    pub fn pinned_by(&self) -> Option<CtxId> {
+        match &self.pin {
+            Pin::Held { ctx, .. } => Some(*ctx),
+            Pin::Untried | Pin::Refused => None,
+        }
+    }
+
     /// Unpins the arena, where no work is left.
     pub fn unpin(&mut self) {
         self.pin = Pin::Refused;
