@@ -188,6 +188,8 @@ fn a_copy_in_flight_keeps_its_memory_until_its_context_is_gone() {
         budget.free() < budget.limit(),
         "what is not free yet counts"
     );
+    // Time for what must not happen: that the arena is unpinned now.
+    std::thread::sleep(std::time::Duration::from_millis(20));
     driver.configure("release");
     eventually("all is freed", || budget.free() == budget.limit());
     driver.assert_all_freed();
