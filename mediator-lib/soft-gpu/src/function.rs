@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use crate::analysis::webs;
 use crate::emit::{Mode, emit};
 use crate::exec::alu::Isa;
 use crate::exec::insn::Program;
@@ -275,7 +276,7 @@ impl Function {
             };
             let mut functions = Vec::new();
             for index in reachable(&m.ptx, self.index) {
-                let f = lower(&cx, index).map_err(|e| {
+                let mut f = lower(&cx, index).map_err(|e| {
                     let message = format!(
                         "ptxas application ptx input, line {}; error   : {}, column {}, in kernel '{}'",
                         e.pos.line, e.message, e.pos.column, self.name
@@ -283,6 +284,7 @@ impl Function {
                     tracing::warn!("{message}");
                     message
                 })?;
+                webs::split(&mut f);
                 functions.push((index, f));
             }
             let local_bytes = functions.iter().map(|(_, f)| u64::from(f.local_bytes)).sum();

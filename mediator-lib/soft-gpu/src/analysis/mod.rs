@@ -3,3 +3,4 @@
 pub mod cfg;
 pub mod liveness;
 pub mod shapes;
+pub mod webs;

@@ -425,16 +425,33 @@ impl Emitter<'_> {
         let mut small = 0;
         for k in 0..2 {
             let narrow = self.class(c.addresses[k]) == Class::W;
-            let bits = u8::from(c.shared[k]) | (u8::from(narrow) << 1) | (u8::from(c.strides[k] == 4) << 2);
+            let bits = u8::from(c.shared[k])
+                | (u8::from(narrow) << 1)
+                | (u8::from(c.strides[k] == 4) << 2);
             small |= bits << (4 * k);
         }
-        let s = [self.pair(c.addresses[0]), self.pair(c.addresses[1]), self.vec(c.first), 0];
+        let s = [
+            self.pair(c.addresses[0]),
+            self.pair(c.addresses[1]),
+            self.vec(c.first),
+            0,
+        ];
         let d = [self.vec(c.last), 0, 0, 0];
         let x = self.p.chains.len() as u32;
         let cache = self.cache();
         self.cache();
         let site = self.site_base + insts[0].site;
-        self.push(Insn { run, kind: Kind::Fused, s, d, x, small, cache, site, ..BLANK });
+        self.push(Insn {
+            run,
+            kind: Kind::Fused,
+            s,
+            d,
+            x,
+            small,
+            cache,
+            site,
+            ..BLANK
+        });
         self.p.chains.push(c.chain);
         Some(c.length)
     }
@@ -640,7 +657,11 @@ impl Emitter<'_> {
         };
         let cache = self.cache();
         let stride = self.stride(address).unwrap_or(0) as i32;
-        let fast = if form == Form::Affine { fast::handler(a, load, stride.into(), self.isa) } else { None };
+        let fast = if form == Form::Affine {
+            fast::handler(a, load, stride.into(), self.isa)
+        } else {
+            None
+        };
         let run = fast.unwrap_or_else(|| access::handler(a, load, form, self.isa));
         self.plain(
             i,

@@ -14,7 +14,10 @@ pub struct Uses {
 impl Uses {
     /// Counts over a function.
     pub fn new(f: &Func) -> Uses {
-        let mut u = Uses { reads: vec![0; f.vregs.len()], writes: vec![0; f.vregs.len()] };
+        let mut u = Uses {
+            reads: vec![0; f.vregs.len()],
+            writes: vec![0; f.vregs.len()],
+        };
         for b in &f.blocks {
             for i in &b.insts {
                 i.s.iter().for_each(|&v| u.reads[v as usize] += 1);
@@ -70,12 +73,17 @@ pub fn find(f: &Func, insts: &[Inst], shapes: &Shapes, uses: &Uses) -> Option<Fo
     let mut found: Option<Found> = None;
     let mut at = 0;
     while let [l1, l2, fma, ..] = insts.get(at..)? {
-        let Some(group) = group(f, l1, l2, fma, shapes, uses) else { break };
+        let Some(group) = group(f, l1, l2, fma, shapes, uses) else {
+            break;
+        };
         let (addresses, strides, shared, offsets, sum, result) = group;
         match &mut found {
             None => {
                 found = Some(Found {
-                    chain: Chain { offsets: vec![offsets], span: [[offsets[0]; 2], [offsets[1]; 2]] },
+                    chain: Chain {
+                        offsets: vec![offsets],
+                        span: [[offsets[0]; 2], [offsets[1]; 2]],
+                    },
                     length: 3,
                     addresses,
                     strides,
@@ -101,12 +109,24 @@ pub fn find(f: &Func, insts: &[Inst], shapes: &Shapes, uses: &Uses) -> Option<Fo
         at += 3;
     }
     // A span must stay far from overflow in the check of its range.
-    found.filter(|c| c.chain.span.iter().all(|[lo, hi]| i64::from(*hi) - i64::from(*lo) < 1 << 20))
+    found.filter(|c| {
+        c.chain
+            .span
+            .iter()
+            .all(|[lo, hi]| i64::from(*hi) - i64::from(*lo) < 1 << 20)
+    })
 }
 
 type Group = ([V; 2], [i64; 2], [bool; 2], [i32; 2], V, V);
 
-fn group(f: &Func, l1: &Inst, l2: &Inst, fma: &Inst, shapes: &Shapes, uses: &Uses) -> Option<Group> {
+fn group(
+    f: &Func,
+    l1: &Inst,
+    l2: &Inst,
+    fma: &Inst,
+    shapes: &Shapes,
+    uses: &Uses,
+) -> Option<Group> {
     let (a1, s1, h1, o1) = word_load(l1, shapes)?;
     let (a2, s2, h2, o2) = word_load(l2, shapes)?;
     if fma.op != Op::Alu(Alu::FmaF32) || fma.guard.is_some() {
@@ -114,7 +134,9 @@ fn group(f: &Func, l1: &Inst, l2: &Inst, fma: &Inst, shapes: &Shapes, uses: &Use
     }
     let (v1, v2) = (l1.d[0], l2.d[0]);
     let (x, y, sum, result) = (fma.s[0], fma.s[1], fma.s[2], fma.d[0]);
-    let pure = |v: V| f.vregs[v as usize].class == Class::W && f.vregs[v as usize].source == Source::Defined;
+    let pure = |v: V| {
+        f.vregs[v as usize].class == Class::W && f.vregs[v as usize].source == Source::Defined
+    };
     let safe = v1 != v2
         && sum != v1
         && sum != v2

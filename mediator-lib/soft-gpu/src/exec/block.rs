@@ -94,6 +94,18 @@ struct Barrier {
     or: bool,
 }
 
+impl Barrier {
+    /// Whether all threads arrived that it waits for: a count, or all warps that live.
+    fn complete(&self, live: usize) -> bool {
+        self.arrived
+            >= if self.expected == 0 {
+                live as u32 * 32
+            } else {
+                self.expected
+            }
+    }
+}
+
 impl BlockRunner {
     /// Allocates memory for one block.
     pub fn new(s: &LaunchShared<'_>, worker: u32) -> io::Result<BlockRunner> {
@@ -375,6 +387,9 @@ impl BlockRunner {
 
     /// Lets warps go on whose barrier is complete.
     fn release(&mut self, s: &LaunchShared<'_>, barriers: &mut [Option<Barrier>; 16], live: usize) {
+        if !barriers.iter().flatten().any(|b| b.complete(live)) {
+            return;
+        }
         for (number, slot) in barriers.iter_mut().enumerate() {
             let Some(b) = slot else { continue };
             let expected = if b.expected == 0 {

@@ -65,7 +65,10 @@ unsafe fn load<const RUN: bool>(f: *mut u8, i: &Insn, w: &mut Warp, slow: Handle
     // SAFETY: `f` is the frame `i` was emitted for; `reach` checks all lanes, which all run.
     unsafe {
         if w.mask == u32::MAX {
-            let (a, b) = (base(f, i.s[0], 0, i.imm, narrow), base(f, i.s[0], 1, i.imm, narrow));
+            let (a, b) = (
+                base(f, i.s[0], 0, i.imm, narrow),
+                base(f, i.s[0], 1, i.imm, narrow),
+            );
             if (a | b) & 3 == 0
                 && let Some(p) = reach(w, shared, i.cache, a, bytes)
                 && let Some(q) = reach(w, shared, i.cache, b, bytes)
@@ -87,7 +90,10 @@ unsafe fn store_run(f: *mut u8, i: &Insn, w: &mut Warp, slow: Handler) -> u32 {
     // SAFETY: as in `load`.
     unsafe {
         if w.mask == u32::MAX {
-            let (a, b) = (base(f, i.s[0], 0, i.imm, narrow), base(f, i.s[0], 1, i.imm, narrow));
+            let (a, b) = (
+                base(f, i.s[0], 0, i.imm, narrow),
+                base(f, i.s[0], 1, i.imm, narrow),
+            );
             if (a | b) & 3 == 0
                 && let Some(p) = reach(w, shared, i.cache, a, 64)
                 && let Some(q) = reach(w, shared, i.cache, b, 64)
@@ -103,12 +109,20 @@ unsafe fn store_run(f: *mut u8, i: &Insn, w: &mut Warp, slow: Handler) -> u32 {
 }
 
 #[inline(always)]
-unsafe fn fma_half<const RUN0: bool, const RUN1: bool>(c: &Chain, p: *const u8, q: *const u8, acc: Half) -> Half {
+unsafe fn fma_half<const RUN0: bool, const RUN1: bool>(
+    c: &Chain,
+    p: *const u8,
+    q: *const u8,
+    acc: Half,
+) -> Half {
     let mut acc = acc.map(f32::from_bits);
     for o in &c.offsets {
         // SAFETY: the caller checked the whole span of offsets from `p` and `q`.
         let (a, b) = unsafe {
-            (read_half(p.offset(o[0] as isize), RUN0), read_half(q.offset(o[1] as isize), RUN1))
+            (
+                read_half(p.offset(o[0] as isize), RUN0),
+                read_half(q.offset(o[1] as isize), RUN1),
+            )
         };
         for l in 0..HALF {
             acc[l] = f32::from_bits(a[l]).mul_add(f32::from_bits(b[l]), acc[l]);
@@ -194,11 +208,20 @@ instantiate!(baseline, Baseline, [inline]);
 #[cfg(target_arch = "x86_64")]
 instantiate!(avx2, Avx2, [target_feature(enable = "avx2,fma,bmi1,bmi2")]);
 #[cfg(target_arch = "x86_64")]
-instantiate!(avx512, Avx512, [target_feature(enable = "avx2,fma,bmi1,bmi2,avx512f,avx512bw,avx512dq,avx512vl")]);
+instantiate!(
+    avx512,
+    Avx512,
+    [target_feature(
+        enable = "avx2,fma,bmi1,bmi2,avx512f,avx512bw,avx512dq,avx512vl"
+    )]
+);
 
 /// The fast handler of an affine load or store, if there is one.
 pub fn handler(a: Access, load: bool, stride: i64, isa: Isa) -> Option<Handler> {
-    let space = matches!(a.space, Space::Global | Space::Const | Space::Generic | Space::Shared);
+    let space = matches!(
+        a.space,
+        Space::Global | Space::Const | Space::Generic | Space::Shared
+    );
     if a.bytes != 4 || a.count != 1 || !space {
         return None;
     }

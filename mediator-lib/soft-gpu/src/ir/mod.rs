@@ -3,6 +3,7 @@
 //! are emitted from it.
 
 pub mod alu;
+pub mod verify;
 pub mod windows;
 
 pub use alu::Alu;

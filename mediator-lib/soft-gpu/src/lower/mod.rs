@@ -14,6 +14,7 @@ use std::collections::HashMap;
 pub use builder::Lower;
 
 use crate::ir::Func;
+use crate::ir::verify::verify;
 use crate::ptx::ast::{Pos, PtxModule};
 
 /// What of the module a function's code depends on.
@@ -51,5 +52,17 @@ pub struct LowerError {
 
 /// Lowers function `index` of the module.
 pub fn lower(cx: &Context<'_>, index: u32) -> Result<Func, LowerError> {
-    Lower::new(cx, index)?.run()
+    let f = Lower::new(cx, index)?.run()?;
+    verify(&f).map_err(|site| {
+        let site = f.sites.get(site as usize).copied().unwrap_or_default();
+        let text = cx
+            .source
+            .get(site.text.0 as usize..site.text.1 as usize)
+            .unwrap_or("");
+        LowerError {
+            pos: site.pos,
+            message: format!("Arguments mismatch for instruction '{text}'"),
+        }
+    })?;
+    Ok(f)
 }
