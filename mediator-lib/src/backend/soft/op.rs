@@ -185,6 +185,7 @@ fn status_of(error: &LaunchError) -> Status {
         // A barrier that can never complete hangs a GPU until its watchdog ends the kernel.
         LaunchError::Deadlock(_) => Status::ERROR_LAUNCH_TIMEOUT,
         LaunchError::Unsupported(_) => Status::ERROR_NOT_SUPPORTED,
-        LaunchError::Internal(_) => Status::ERROR_LAUNCH_FAILED,
+        // LaunchError::Internal, and what may be added to the enum.
+        _ => Status::ERROR_LAUNCH_FAILED,
     }
 }
