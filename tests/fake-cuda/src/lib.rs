@@ -6,8 +6,8 @@
 //! of a guest unchecked is thereby shown by each test that ends.
 //!
 //! Each copy of the library file is a driver of its own (the dynamic linker tells them apart), so
-//! tests run in parallel. Beside the file `NAME` may lie `NAME.conf`, read again at each call, with
-//! lines of these forms:
+//! tests run in parallel. Beside the file (`libcuda.so.1`) may lie `libcuda.so.conf`, read again at
+//! each call, with lines of these forms:
 //!
 //! | line | meaning |
 //! |---|---|
@@ -18,7 +18,7 @@
 //! | `memory BYTES` | memory of a GPU (default 64 MiB) |
 //! | `release` | endless kernels end |
 //!
-//! `NAME.log` gets a line per call, queries left out, and after each call that destroys something a
+//! `libcuda.so.log` gets a line per call, queries left out, and after each call that destroys something a
 //! line `live contexts=… streams=… events=… modules=… memory=… pins=…`.
 //!
 //! | kernel | parameters | what it does |

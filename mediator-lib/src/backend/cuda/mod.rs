@@ -110,7 +110,7 @@ impl Backend for CudaBackend {
             tracing::error!(
                 vm_id = context.vm_id,
                 channel = context.channel,
-                "{MAX_UNENDED_SESSIONS} ended sessions wait for kernels that do not end: no new session until the VM is restarted"
+                "{MAX_UNENDED_SESSIONS} ended sessions wait for kernels that do not end: no new session is opened meanwhile"
             );
             return Err(Status::ERROR_DEVICE_UNAVAILABLE);
         }
