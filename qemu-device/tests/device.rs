@@ -195,6 +195,7 @@ fn a_dropped_device_leaves_no_threads() {
         let status = std::process::Command::new(std::env::current_exe().expect("path"))
             .args(["a_dropped_device_leaves_no_threads", "--exact"])
             .env("VGPU_TEST_ALONE", "1")
+            .stdout(std::process::Stdio::null())
             .status();
         assert!(status.expect("started").success());
         return;

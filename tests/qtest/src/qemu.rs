@@ -102,8 +102,15 @@ impl Drop for Directory {
 pub struct Qemu {
     child: Mutex<Child>,
     qtest: Mutex<Qtest>,
-    qmp: Mutex<BufReader<UnixStream>>,
+    qmp: Mutex<Qmp>,
     directory: Directory,
+}
+
+#[derive(Debug)]
+struct Qmp {
+    stream: BufReader<UnixStream>,
+    /// Events that came before an answer, and that nobody has waited for yet.
+    events: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -188,7 +195,10 @@ impl Qemu {
                 stream: qtest,
                 raised: BTreeSet::new(),
             }),
-            qmp: Mutex::new(qmp),
+            qmp: Mutex::new(Qmp {
+                stream: qmp,
+                events: Vec::new(),
+            }),
             directory,
         };
         // QMP greets before the devices are made: the first answer tells whether they were.
@@ -347,12 +357,11 @@ impl Qemu {
     /// QEMU has gone.
     pub fn try_qmp(&self, command: &str) -> Option<Result<String, String>> {
         let mut qmp = lock(&self.qmp);
-        qmp.get_mut()
-            .write_all(format!("{command}\n").as_bytes())
-            .ok()?;
+        let line = format!("{command}\n");
+        qmp.stream.get_mut().write_all(line.as_bytes()).ok()?;
         loop {
             let mut line = String::new();
-            if qmp.read_line(&mut line).ok()? == 0 {
+            if qmp.stream.read_line(&mut line).ok()? == 0 {
                 return None;
             }
             if line.starts_with(r#"{"return""#) {
@@ -361,19 +370,23 @@ impl Qemu {
             if line.starts_with(r#"{"error""#) {
                 return Some(Err(line));
             }
+            qmp.events.push(line);
         }
     }
 
-    /// Waits for a QMP event whose line contains `text`.
-    pub fn wait_event(&self, text: &str) {
+    /// Waits for a QMP event, `RESET` for example.
+    pub fn wait_event(&self, name: &str) {
         let mut qmp = lock(&self.qmp);
+        let name = format!(r#""event": "{name}""#);
         loop {
-            let mut line = String::new();
-            let got = qmp.read_line(&mut line);
-            assert!(got.is_ok_and(|n| n > 0), "QEMU is gone: {}", self.stderr());
-            if line.contains(r#""event""#) && line.contains(text) {
+            if let Some(at) = qmp.events.iter().position(|line| line.contains(&name)) {
+                qmp.events.drain(..=at);
                 return;
             }
+            let mut line = String::new();
+            let got = qmp.stream.read_line(&mut line);
+            assert!(got.is_ok_and(|n| n > 0), "QEMU is gone: {}", self.stderr());
+            qmp.events.push(line);
         }
     }
 

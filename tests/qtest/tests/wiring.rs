@@ -88,8 +88,8 @@ pub fn masked_messages_stay_pending() {
 
 pub fn the_device_behind_a_root_port() {
     let binary = binary().unwrap_or_else(|skip| panic!("{}", skip.0));
-    let device = format!("{},bus=port", properties(Spec::default()));
-    let port = "pcie-root-port,id=port,addr=4,chassis=1";
+    let device = format!("{},bus=rp", properties(Spec::default()));
+    let port = "pcie-root-port,id=rp,addr=4,chassis=1";
     let qemu = Qemu::start(
         &binary,
         &["-machine", "q35", "-device", port, "-device", &device],
