@@ -194,8 +194,24 @@ impl Host {
     }
 
     /// The memory at a distance of so many bytes; valid if the program says that it goes so far.
+    /// Null stays null.
     pub fn offset(self, bytes: usize) -> Host {
+        if self.is_null() {
+            return self;
+        }
         Host(self.0.wrapping_byte_add(bytes))
+    }
+}
+
+/// `CUoccupancyB2DSize`: gives the dynamic shared memory that a block of so many threads needs.
+pub type BlockToShared = Option<unsafe extern "C" fn(i32) -> usize>;
+
+/// Calls the program's function; without one, the size is `fixed`.
+pub fn shared_bytes(of: BlockToShared, threads: i32, fixed: usize) -> usize {
+    match of {
+        // SAFETY: a function of the program with this signature, by the file's contract.
+        Some(of) => unsafe { of(threads) },
+        None => fixed,
     }
 }
 

@@ -71,7 +71,13 @@ fn is_device(driver: &Driver, address: CUdeviceptr) -> bool {
 }
 
 /// A copy whose direction follows from the addresses (unified addressing).
-fn any(dst: CUdeviceptr, src: CUdeviceptr, bytes: usize, stream: CUstream, zero: Zero) -> Done {
+pub fn copy(
+    dst: CUdeviceptr,
+    src: CUdeviceptr,
+    bytes: usize,
+    stream: CUstream,
+    zero: Zero,
+) -> Done {
     let driver = driver()?;
     let host = |address: CUdeviceptr| Host(address as *mut _);
     match (is_device(driver, dst), is_device(driver, src)) {
@@ -128,11 +134,11 @@ exports! {
 
     /// Copies between any two addresses.
     fn cuMemcpy | cuMemcpy_ptds [zero] (dst: CUdeviceptr, src: CUdeviceptr, bytes: usize) {
-        any(dst, src, bytes, DEFAULT, zero)
+        copy(dst, src, bytes, DEFAULT, zero)
     }
 
     /// Copies between any two addresses in a stream.
     fn cuMemcpyAsync | cuMemcpyAsync_ptsz [zero] (dst: CUdeviceptr, src: CUdeviceptr, bytes: usize, stream: CUstream) {
-        any(dst, src, bytes, stream, zero)
+        copy(dst, src, bytes, stream, zero)
     }
 }

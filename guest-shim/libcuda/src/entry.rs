@@ -10,8 +10,8 @@ use vgpu_protocol::Status;
 use crate::abi::{Done, Entry, INVALID, Out, Text, exports};
 use crate::unsupported::VERSIONS;
 use crate::{
-    copy, ctx, device, error, event, func, init, launch, mem, memset, module, occupancy, pointer,
-    stream, unsupported,
+    copy, copy2d, ctx, device, error, event, func, init, launch, mem, memset, module, occupancy,
+    pointer, stream, unsupported,
 };
 
 /// `CUdriverProcAddress_flags`.
@@ -26,6 +26,7 @@ const VERSION_NOT_SUFFICIENT: i32 = 2;
 pub fn all() -> impl Iterator<Item = &'static Entry> {
     [
         copy::EXPORTS,
+        copy2d::EXPORTS,
         ctx::EXPORTS,
         device::EXPORTS,
         EXPORTS,

@@ -143,6 +143,12 @@ fn param_info(function: CUfunction, index: usize, offset: Out<usize>, bytes: Out
     Ok(())
 }
 
+fn param_count(function: CUfunction, count: Out<usize>) -> Done {
+    let driver = driver()?;
+    count.check()?;
+    count.set(driver.function(function)?.params.len())
+}
+
 fn name(out: Out<*const c_char>, function: CUfunction) -> Done {
     let driver = driver()?;
     out.check()?;
@@ -197,6 +203,29 @@ exports! {
     /// Offset and size of a parameter.
     fn cuFuncGetParamInfo(function: CUfunction, index: usize, offset: Out<usize>, bytes: Out<usize>) {
         param_info(function, index, offset, bytes)
+    }
+
+    /// The number of parameters.
+    fn cuFuncGetParamCount(function: CUfunction, count: Out<usize>) {
+        param_count(function, count)
+    }
+
+    /// Whether a kernel is loaded: it is, since its module is (`CU_FUNCTION_LOADING_STATE_LOADED`).
+    fn cuFuncIsLoaded(state: Out<i32>, function: CUfunction) {
+        let driver = driver()?;
+        state.check()?;
+        driver.function(function)?;
+        state.set(1)
+    }
+
+    /// Loads a kernel: it is loaded.
+    fn cuFuncLoad(function: CUfunction) {
+        driver()?.function(function).map(drop)
+    }
+
+    /// The number of parameters.
+    fn cuKernelGetParamCount(kernel: CUfunction, count: Out<usize>) {
+        param_count(kernel, count)
     }
 
     /// The function of a kernel: the same handle.

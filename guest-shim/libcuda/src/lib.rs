@@ -5,7 +5,7 @@
 //! | [`abi`] | what crosses the C ABI: pointers of the program, the `exports!` macro |
 //! | [`handles`] | handles that programs cannot forge or use after destruction |
 //! | [`init`] | the driver's state, from cuInit to fork |
-//! | [`device`], [`ctx`], [`module`], [`func`], [`launch`], [`mem`], [`memset`], [`copy`], [`pointer`], [`stream`], [`event`] | the calls, by noun |
+//! | [`device`], [`ctx`], [`module`], [`func`], [`launch`], [`mem`], [`memset`], [`copy`], [`copy2d`], [`pointer`], [`stream`], [`event`] | the calls, by noun |
 //! | [`image`] | how long a module image is |
 //! | [`occupancy`] | how many blocks fit on a multiprocessor |
 //! | [`error`] | names and texts of results |
@@ -18,6 +18,7 @@
 
 mod abi;
 mod copy;
+mod copy2d;
 mod ctx;
 mod device;
 mod entry;

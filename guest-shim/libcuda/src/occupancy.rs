@@ -8,7 +8,7 @@ use cudarc::driver::sys::{
     CUdevice_attribute_enum as Dev, CUfunction, CUfunction_attribute_enum as Func,
 };
 
-use crate::abi::{Done, INVALID, Out, exports};
+use crate::abi::{BlockToShared, Done, INVALID, Out, exports, shared_bytes};
 use crate::device::Device;
 use crate::func::Function;
 use crate::init::driver;
@@ -63,7 +63,62 @@ fn active(out: Out<i32>, function: CUfunction, threads: i32, dynamic: usize, fla
     )?)
 }
 
+/// What a search for the best block size is told.
+struct Search {
+    shared_of: BlockToShared,
+    shared: usize,
+    limit: i32,
+    flags: u32,
+}
+
+/// The block size, in whole warps, of which the most threads fit; of several the largest.
+fn best(min_grid: Out<i32>, block: Out<i32>, function: CUfunction, search: &Search) -> Done {
+    let driver = driver()?;
+    min_grid.check()?;
+    block.check()?;
+    let function = driver.function(function)?;
+    if search.flags & !DISABLE_CACHING_OVERRIDE != 0 || search.limit < 0 {
+        return Err(INVALID);
+    }
+    let device = driver.device(function.ctx.device)?;
+    let of = |a: Dev| device.attribute(a).unwrap_or(0);
+    let mut most = of(Dev::CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK);
+    most = most.min(i32::try_from(function.max_threads).unwrap_or(i32::MAX));
+    if search.limit > 0 {
+        most = most.min(search.limit);
+    }
+    let warp = of(Dev::CU_DEVICE_ATTRIBUTE_WARP_SIZE).max(1);
+    // From the largest size down, in whole warps but for the first.
+    let sizes = std::iter::once(most).chain((1..=(most - 1).max(0) / warp).rev().map(|w| w * warp));
+    let (mut found, mut fits, mut threads) = (0, 0, 0);
+    for size in sizes.filter(|s| *s > 0) {
+        let shared = shared_bytes(search.shared_of, size, search.shared);
+        let now = blocks(device, &function, size, shared)?;
+        if now * size > threads {
+            (found, fits, threads) = (size, now, now * size);
+        }
+    }
+    block.set(found)?;
+    min_grid.set(fits * of(Dev::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT))
+}
+
 exports! {
+    /// The block size at which the most threads fit, and how many blocks fill the device.
+    fn cuOccupancyMaxPotentialBlockSize(
+        min_grid: Out<i32>, block: Out<i32>, function: CUfunction, shared_of: BlockToShared,
+        shared: usize, limit: i32,
+    ) {
+        best(min_grid, block, function, &Search { shared_of, shared, limit, flags: 0 })
+    }
+
+    /// The block size at which the most threads fit, and how many blocks fill the device.
+    fn cuOccupancyMaxPotentialBlockSizeWithFlags(
+        min_grid: Out<i32>, block: Out<i32>, function: CUfunction, shared_of: BlockToShared,
+        shared: usize, limit: i32, flags: u32,
+    ) {
+        best(min_grid, block, function, &Search { shared_of, shared, limit, flags })
+    }
+
     /// Blocks of a kernel that fit on a multiprocessor at once.
     fn cuOccupancyMaxActiveBlocksPerMultiprocessor(
         out: Out<i32>, function: CUfunction, threads: i32, dynamic: usize,

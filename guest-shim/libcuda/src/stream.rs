@@ -17,6 +17,8 @@ const NON_BLOCKING: u32 = 1;
 /// `CU_STREAM_LEGACY` and `CU_STREAM_PER_THREAD`: handles with a meaning.
 const LEGACY: u64 = 1;
 const PER_THREAD: u64 = 2;
+/// `CU_STREAM_CAPTURE_STATUS_NONE`.
+const CAPTURE_STATUS_NONE: i32 = 0;
 
 /// A stream that the program made.
 #[derive(Debug)]
@@ -225,6 +227,50 @@ exports! {
         let queue = driver()?.queue(stream, zero)?;
         ctx.check()?;
         ctx.set(queue.ctx.handle as CUcontext)
+    }
+
+    /// A stream's context, or its green context, of which there are none.
+    fn cuStreamGetCtx_v2 | cuStreamGetCtx_v2_ptsz [zero] (stream: CUstream, ctx: Out<CUcontext>, green: Out<u64>) {
+        let queue = driver()?.queue(stream, zero)?;
+        ctx.check()?;
+        green.set_if_given(0);
+        ctx.set(queue.ctx.handle as CUcontext)
+    }
+
+    /// Whether a stream is capturing: capture cannot be begun.
+    fn cuStreamIsCapturing | cuStreamIsCapturing_ptsz [zero] (stream: CUstream, status: Out<i32>) {
+        driver()?.queue(stream, zero)?;
+        status.check()?;
+        status.set(CAPTURE_STATUS_NONE)
+    }
+
+    /// What a stream is capturing: nothing.
+    fn cuStreamGetCaptureInfo | cuStreamGetCaptureInfo_ptsz [zero] (
+        stream: CUstream, status: Out<i32>, _id: Out<u64>,
+    ) {
+        driver()?.queue(stream, zero)?;
+        status.check()?;
+        status.set(CAPTURE_STATUS_NONE)
+    }
+
+    /// What a stream is capturing: nothing. The other places get values only while one captures.
+    fn cuStreamGetCaptureInfo_v2 | cuStreamGetCaptureInfo_v2_ptsz [zero] (
+        stream: CUstream, status: Out<i32>, _id: Out<u64>, _graph: Out<u64>, _nodes: Out<u64>,
+        _count: Out<usize>,
+    ) {
+        driver()?.queue(stream, zero)?;
+        status.check()?;
+        status.set(CAPTURE_STATUS_NONE)
+    }
+
+    /// What a stream is capturing: nothing. The other places get values only while one captures.
+    fn cuStreamGetCaptureInfo_v3 | cuStreamGetCaptureInfo_v3_ptsz [zero] (
+        stream: CUstream, status: Out<i32>, _id: Out<u64>, _graph: Out<u64>, _nodes: Out<u64>,
+        _edges: Out<u64>, _count: Out<usize>,
+    ) {
+        driver()?.queue(stream, zero)?;
+        status.check()?;
+        status.set(CAPTURE_STATUS_NONE)
     }
 
     /// A stream's device.

@@ -77,6 +77,11 @@ pub trait Bars: fmt::Debug + Send + Sync {
     /// Gives the lock back.
     fn unlock(&self, channel: u32);
 
+    /// True if the device itself releases the channel of an owner that is gone.
+    fn releases_by_itself(&self) -> bool {
+        false
+    }
+
     /// True if another copy of this library in this process owns `channel`: the lock does not
     /// keep threads of one process apart.
     fn owned_here(&self, channel: u32) -> bool;

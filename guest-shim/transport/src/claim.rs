@@ -88,6 +88,7 @@ fn look(bars: &dyn Bars, channels: u32) -> Result<Look, ConnectError> {
             // The lock does not keep copies of this library in one process apart, and giving it
             // back would give back theirs.
             _ if bars.owned_here(channel) => continue,
+            _ if bars.releases_by_itself() => found.resetting = Some(channel),
             _ => {
                 log_debug!("channel {channel}: its owner is gone, releasing what it had");
                 command(bars, channel, ChannelCommand::Release)?;

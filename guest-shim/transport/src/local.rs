@@ -132,6 +132,10 @@ impl Bars for LocalBars {
         sys::unlock(self.memory.as_fd(), channel);
     }
 
+    fn releases_by_itself(&self) -> bool {
+        true
+    }
+
     fn owned_here(&self, channel: u32) -> bool {
         // A dead owner's channel frees itself when its connection closes, so a channel that
         // carries our process id is that of another copy of this library.

@@ -17,7 +17,9 @@ use crate::module::{
     cuLibraryGetKernel, cuLibraryLoadData, cuLibraryUnload, cuModuleGetFunction, cuModuleLoad,
     cuModuleLoadData, cuModuleLoadDataEx, cuModuleUnload,
 };
-use crate::occupancy::cuOccupancyMaxActiveBlocksPerMultiprocessor;
+use crate::occupancy::{
+    cuOccupancyMaxActiveBlocksPerMultiprocessor, cuOccupancyMaxPotentialBlockSize,
+};
 
 const N: usize = 1000;
 
@@ -307,6 +309,14 @@ fn a_kernel_knows_its_parameters_name_and_module() {
     let of = cuOccupancyMaxActiveBlocksPerMultiprocessor(Out::to(&mut blocks), kernel, 256, 0);
     // 2048 threads of 256; 16 registers each leave room.
     assert_eq!((of, blocks), (SUCCESS, 8));
+    let (mut grid, mut block) = (0, 0);
+    extern "C" fn shared(threads: i32) -> usize {
+        // More than 512 threads do not get what they need.
+        if threads > 512 { 1 << 20 } else { 0 }
+    }
+    let places = (Out::to(&mut grid), Out::to(&mut block));
+    let done = cuOccupancyMaxPotentialBlockSize(places.0, places.1, kernel, Some(shared), 0, 0);
+    assert_eq!((done, grid, block), (SUCCESS, 4 * 8, 512));
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::ptr::null_mut;
 use super::{INVALID_CONTEXT, INVALID_VALUE, SUCCESS, alloc, context, turn};
 use crate::abi::{Host, In, Out};
 use crate::copy::{cuMemcpy, cuMemcpyAsync, cuMemcpyDtoD_v2, cuMemcpyDtoH_v2, cuMemcpyHtoD_v2};
+use crate::copy2d::cuMemcpy2D_v2;
 use crate::ctx::cuCtxSynchronize;
 use crate::mem::{
     cuMemAlloc_v2, cuMemAllocPitch_v2, cuMemFree_v2, cuMemGetAddressRange_v2, cuMemGetInfo_v2,
@@ -119,6 +120,48 @@ fn sets_fill_what_they_say() {
     expected[32..36].copy_from_slice(&[0x22, 0x11, 0x22, 0x11]);
     expected[48..52].copy_from_slice(&[0x22, 0x11, 0x22, 0x11]);
     assert_eq!(back, expected);
+}
+
+#[test]
+fn rectangles_go_row_by_row() {
+    let _turn = turn();
+    let _ctx = context();
+    let at = alloc(64);
+    assert_eq!(cuMemsetD8_v2(at, 0, 64), SUCCESS);
+    let mut from: Vec<u8> = (1..=12).collect();
+    // 2 rows of 3 bytes from a 4-byte pitch, column 1, row 1, to a 16-byte pitch.
+    let params = |dst_pitch: usize, height: usize, from: &mut [u8]| {
+        let mut p = [0u64; 16];
+        (p[0], p[1], p[2]) = (1, 1, 1);
+        (p[3], p[6]) = (from.as_mut_ptr() as u64, 4);
+        (p[9], p[11], p[13]) = (2, at, dst_pitch as u64);
+        (p[14], p[15]) = (3, height as u64);
+        p
+    };
+    assert_eq!(
+        cuMemcpy2D_v2(Host::to(&mut params(16, 2, &mut from))),
+        SUCCESS
+    );
+    let mut back = [0u8; 64];
+    assert_eq!(cuMemcpyDtoH_v2(Host::to(&mut back), at, 64), SUCCESS);
+    let mut expected = [0u8; 64];
+    expected[..3].copy_from_slice(&[6, 7, 8]);
+    expected[16..19].copy_from_slice(&[10, 11, 12]);
+    assert_eq!(back, expected);
+    assert_eq!(
+        cuMemcpy2D_v2(Host::to(&mut params(2, 2, &mut from))),
+        INVALID_VALUE
+    );
+    assert_eq!(
+        cuMemcpy2D_v2(Host::to(&mut params(64, 2, &mut from))),
+        INVALID_VALUE
+    );
+    let mut array = params(16, 2, &mut from);
+    array[9] = 3;
+    assert_eq!(cuMemcpy2D_v2(Host::to(&mut array)), 801);
+    array[9] = 9;
+    assert_eq!(cuMemcpy2D_v2(Host::to(&mut array)), INVALID_VALUE);
+    assert_eq!(cuMemcpy2D_v2(Host(null_mut())), INVALID_VALUE);
 }
 
 #[test]
