@@ -737,7 +737,10 @@ fn check_launch(
 ) -> Result<(), Status> {
     let inside =
         |size: [u32; 3], max: [u32; 3]| size.iter().zip(max).all(|(s, m)| (1..=m).contains(s));
-    let threads: u64 = block.iter().map(|b| u64::from(*b)).product();
+    // Not a plain product: three times 2³² − 1 is more than 64 bits hold.
+    let threads = block
+        .iter()
+        .fold(1u64, |threads, b| threads.saturating_mul(u64::from(*b)));
     let needed = entry
         .function
         .params()
