@@ -54,6 +54,7 @@ const BOTH: &[Body] = bodies! {
     modules::globals_are_initialized,
     modules::names_that_are_not_there,
     modules::broken_ptx_names_its_line,
+    modules::a_missing_operand_never_executes,
     modules::images_that_are_none,
     modules::unloaded_modules,
     modules::a_version_from_the_future,

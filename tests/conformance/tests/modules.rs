@@ -61,7 +61,6 @@ pub fn broken_ptx_names_its_line(bench: &Bench) {
     let breaks = [
         ("mov.u32 %r3, %ctaid.x;", "mov.u32 %r3 %ctaid.x;"),
         ("mov.u32 %r4, %ntid.x;", "mov.u32 %r4, %r99;"),
-        ("add.f32 %f3, %f2, %f1;", "add.f32 %f3, %f2;"),
         ("st.global.f32 [%rd10], %f3;", "frobnicate.u32 %r1, %r2;"),
         ("@%p1 bra DONE;", "@%p1 bra NOWHERE;"),
     ];
@@ -97,6 +96,19 @@ pub fn broken_ptx_names_its_line(bench: &Bench) {
     )
     .expect("an answer");
     assert_eq!(Status(loaded.status), Status::ERROR_INVALID_PTX);
+}
+
+pub fn a_missing_operand_never_executes(bench: &Bench) {
+    let (client, ctx) = bench.ready();
+    let text = ptx::VECTOR_ADD.replace("add.f32 %f3, %f2, %f1;", "add.f32 %f3, %f2;");
+    let loaded = try_load(&client, ctx, text.as_bytes());
+    // ptxas refuses the module. The software GPU looks at a kernel's operands when the kernel is
+    // looked up, and refuses it then.
+    if Status(loaded.status) != Status::ERROR_INVALID_PTX {
+        assert_eq!(bench.0, vgpu_mediator::BackendChoice::Soft);
+        let found = stubs::module_get_function(&client, ctx, loaded.module, "add");
+        assert_eq!(found.err(), Some(Status::ERROR_NOT_SUPPORTED));
+    }
 }
 
 pub fn images_that_are_none(bench: &Bench) {
