@@ -1,7 +1,7 @@
 //! Prints GFLOP/s of a tiled and a plain sgemm of 512 x 512 on the software GPU,
 //! in optimised and reference form, beside the same product in plain Rust.
 //!
-//! `cargo run --release -p vgpu-soft-gpu --example sgemm [threads]`
+//! `cargo run --release -p vgpu-soft-gpu --example sgemm [threads [kernel]]`
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use vgpu_soft_gpu::{Abort, AddressSpace, Gpu, LaunchConfig, LaunchOptions, LoadO
 
 const N: usize = 512;
 const FLOP: f64 = 2.0 * (N * N * N) as f64;
-const RUNS: usize = 5;
+const RUNS: usize = 20;
 
 /// Processor time of all threads so far, where the system tells it: on a busy
 /// machine it says more than the clock on the wall.
@@ -35,7 +35,11 @@ fn best(mut run: impl FnMut()) -> String {
         }
     }
     let rate = |t: Duration| FLOP / t.as_secs_f64() / 1e9;
-    format!("{:8.2} GFLOP/s ({:.2} per processor second)", rate(wall), rate(cpu))
+    format!(
+        "{:8.2} GFLOP/s ({:.2} per processor second)",
+        rate(wall),
+        rate(cpu)
+    )
 }
 
 fn plain(a: &[f32], b: &[f32], c: &mut [f32]) {
@@ -63,15 +67,29 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let a: Vec<f32> = (0..N * N).map(|i| (i * 7 % 13) as f32).collect();
     let b: Vec<f32> = (0..N * N).map(|i| (i * 5 % 11) as f32).collect();
     let mut c = vec![0.0; N * N];
-    println!("plain Rust, one thread        {}", best(|| plain(&a, &b, &mut c)));
+    println!(
+        "plain Rust, one thread        {}",
+        best(|| plain(&a, &b, &mut c))
+    );
 
     let gpu = Gpu::new(threads)?;
     let space = Arc::new(AddressSpace::new(1 << 30)?);
     let start = Instant::now();
-    let module = Module::load(include_bytes!("../tests/ptx/sgemm.ptx"), &LoadOptions::default(), &space)?;
-    println!("module load                   {:8.1} us", start.elapsed().as_secs_f64() * 1e6);
+    let module = Module::load(
+        include_bytes!("../tests/ptx/sgemm.ptx"),
+        &LoadOptions::default(),
+        &space,
+    )?;
+    println!(
+        "module load                   {:8.1} us",
+        start.elapsed().as_secs_f64() * 1e6
+    );
     let size = (N * N * 4) as u64;
-    let (da, db, dc) = (space.alloc(size, 256)?, space.alloc(size, 256)?, space.alloc(size, 256)?);
+    let (da, db, dc) = (
+        space.alloc(size, 256)?,
+        space.alloc(size, 256)?,
+        space.alloc(size, 256)?,
+    );
     space.write(da, &bytes(&a))?;
     space.write(db, &bytes(&b))?;
     let mut params = Vec::new();
@@ -80,10 +98,21 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     params.extend((N as u32).to_le_bytes());
     let n = (N / 16) as u32;
-    let cfg = LaunchConfig { grid: [n, n, 1], block: [16, 16, 1], dynamic_shared_bytes: 0 };
+    let cfg = LaunchConfig {
+        grid: [n, n, 1],
+        block: [16, 16, 1],
+        dynamic_shared_bytes: 0,
+    };
+    let only = std::env::args().nth(2);
     for name in ["sgemm_tiled", "sgemm_naive"] {
+        if only.as_ref().is_some_and(|o| o != name) {
+            continue;
+        }
         let f = module.function(name).ok_or("no such kernel")?;
         for reference in [false, true] {
+            if only.is_some() && reference {
+                continue;
+            }
             let opts = LaunchOptions { reference };
             let mut failed = None;
             let rate = best(|| {
@@ -98,7 +127,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             space.read(dc, &mut got)?;
             let right = got == bytes(&c);
             let form = if reference { "reference" } else { "optimised" };
-            println!("{name} {form}, {threads} threads {rate}, {}", if right { "exact" } else { "WRONG" });
+            println!(
+                "{name} {form}, {threads} threads {rate}, {}",
+                if right { "exact" } else { "WRONG" }
+            );
         }
     }
     Ok(())

@@ -449,9 +449,11 @@ impl<'a> Parser<'a> {
             return Ok(());
         }
         let bytes = ty.bytes();
+        let negative = self.eat(b'-')?;
         let value = match self.tok.tok {
             Tok::F32(v) => {
                 self.advance()?;
+                let v = if negative { v ^ 0x8000_0000 } else { v };
                 InitValue::Bits(if ty == Ty::F64 {
                     f64::from(f32::from_bits(v)).to_bits()
                 } else {
@@ -460,6 +462,7 @@ impl<'a> Parser<'a> {
             }
             Tok::F64(v) => {
                 self.advance()?;
+                let v = if negative { v ^ (1 << 63) } else { v };
                 let f = f64::from_bits(v);
                 InitValue::Bits(if ty == Ty::F32 {
                     u64::from((f as f32).to_bits())
@@ -489,6 +492,7 @@ impl<'a> Parser<'a> {
             }
             _ => {
                 let v = self.int_expr()? as u64;
+                let v = if negative { v.wrapping_neg() } else { v };
                 match ty {
                     Ty::F32 => InitValue::Bits(u64::from((v as i64 as f32).to_bits())),
                     Ty::F64 => InitValue::Bits((v as i64 as f64).to_bits()),
