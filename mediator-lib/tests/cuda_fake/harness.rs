@@ -38,12 +38,33 @@ fn built_library() -> Vec<u8> {
         .parent()
         .expect("in a folder")
         .join("libvgpu_fake_cuda.so");
-    fs::read(&built).unwrap_or_else(|error| {
+    let library = fs::read(&built).unwrap_or_else(|error| {
         panic!(
             "{}: {error}: cargo builds it as a dependency of these tests (tests/fake-cuda)",
             built.display()
         )
-    })
+    });
+    loaded_part(library)
+}
+
+/// Leaves out what is not loaded, debug information above all: each test writes a copy.
+fn loaded_part(mut elf: Vec<u8>) -> Vec<u8> {
+    let number = |at: usize, bytes: usize| {
+        (0..bytes)
+            .rev()
+            .fold(0usize, |n, i| n << 8 | usize::from(elf[at + i]))
+    };
+    // ELF-64: e_phoff, e_phentsize, e_phnum; p_offset and p_filesz of each program header.
+    let (table, bytes, count) = (number(32, 8), number(54, 2), number(56, 2));
+    let ends = (0..count)
+        .map(|i| table + i * bytes)
+        .map(|header| number(header + 8, 8) + number(header + 32, 8));
+    let end = ends.max().expect("a library has segments");
+    elf.truncate(end);
+    // e_shoff, and e_shnum with e_shstrndx.
+    elf[40..48].fill(0);
+    elf[60..64].fill(0);
+    elf
 }
 
 /// Overwrites an exported name, so that the dynamic linker does not find it.
