@@ -188,6 +188,27 @@ fn guest_errors_are_logged_up_to_a_limit() {
     );
 }
 
+/// Takes the 30 seconds that a guest has.
+#[test]
+fn a_reply_ring_that_stays_full_fails_its_channel() {
+    let m = InProcess::start(Spec {
+        channels: 64,
+        ..Spec::default()
+    });
+    let guest = vgpu_test_harness::Guest::claim(&m, 0);
+    for _ in 0..=m.layout().reply_bytes / 32 {
+        guest.send(
+            0x7fff,
+            vgpu_protocol::message::Flags::empty(),
+            Default::default(),
+            vec![],
+        );
+    }
+    m.expect_fault(0, vgpu_protocol::regs::ChannelFault::ReplyStalled);
+    m.release(0);
+    vgpu_test_harness::Guest::claim(&m, 0).hello();
+}
+
 /// In a process of its own: the other tests have threads too.
 #[test]
 fn a_dropped_device_leaves_no_threads() {

@@ -87,11 +87,11 @@ pub fn geometry_that_is_too_large_or_nothing(bench: &Bench) {
     stubs::ctx_synchronize(&client, ctx).expect("no error is left");
 }
 
-pub fn parameters_that_are_too_few(bench: &Bench) {
+pub fn parameters_of_another_length(bench: &Bench) {
     let (client, ctx) = bench.ready();
     let module = client.load(ctx, ptx::MISCHIEF);
     let poke = client.function(ctx, module, "poke");
-    for params in [&[][..], &[0; 4], &[0; 7]] {
+    for params in [&[][..], &[0; 4], &[0; 7], &[0; 9], &[0; 4096], &[0; 32_764]] {
         assert_eq!(
             client.launch(ctx, &poke, 1, params),
             Err(Status::ERROR_INVALID_VALUE),

@@ -4,8 +4,8 @@ use vgpu_conformance::{Bench, STREAM};
 use vgpu_protocol::Status;
 use vgpu_protocol::calls::{CtxId, EventId, StreamId, stubs};
 use vgpu_protocol::limits::{
-    MAX_CONTEXTS, MAX_EVENTS, MAX_INLINE_COPY_BYTES, MAX_JIT_LOG_BYTES, MAX_MODULES, MAX_ROWS,
-    MAX_STREAMS,
+    MAX_CONTEXTS, MAX_EVENTS, MAX_FUNCTIONS, MAX_INLINE_COPY_BYTES, MAX_JIT_LOG_BYTES, MAX_MODULES,
+    MAX_ROWS, MAX_STREAMS,
 };
 
 const FULL: Status = Status::ERROR_OUT_OF_MEMORY;
@@ -54,6 +54,22 @@ pub fn modules(bench: &Bench) {
     }
     let above = load();
     assert!(matches!(&above, Err(FULL)), "{above:?}");
+}
+
+pub fn functions(bench: &Bench) {
+    let (client, ctx) = bench.ready();
+    let module = client.load(ctx, vgpu_test_harness::ptx::MISCHIEF);
+    let find = || stubs::module_get_function(&client, ctx, module, "poke").map(|f| f.function);
+    for n in 0..MAX_FUNCTIONS {
+        find().unwrap_or_else(|e| panic!("lookup {n}: {e}"));
+    }
+    assert_eq!(find(), Err(FULL));
+    // Those of an unloaded module are forgotten.
+    client
+        .now(|c| stubs::module_unload(c, ctx, module))
+        .expect("unloaded");
+    let module = client.load(ctx, vgpu_test_harness::ptx::MISCHIEF);
+    client.function(ctx, module, "poke");
 }
 
 pub fn rows(bench: &Bench) {

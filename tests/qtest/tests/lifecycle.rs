@@ -3,9 +3,9 @@
 use vgpu_protocol::calls::{Opcode, StreamId, stubs};
 use vgpu_protocol::layout::index;
 use vgpu_protocol::message::Flags;
-use vgpu_protocol::regs::{ChannelState, Reg};
-use vgpu_qtest::board::properties;
-use vgpu_qtest::{Board, Qemu, binary};
+use vgpu_protocol::regs::{ChannelReg, ChannelState, Reg, channel_offset};
+use vgpu_qtest::board::{BAR0, properties};
+use vgpu_qtest::{Board, Function, Qemu, binary};
 use vgpu_test_harness::machine::wait_until;
 use vgpu_test_harness::{Guest, Machine, Spec, ptx};
 
@@ -54,6 +54,47 @@ pub fn a_machine_reset_in_mid_command() {
     board.wait_free(2);
     assert_eq!(board.reg(Reg::Scratch), 0);
     Guest::claim(&board, 2).context();
+}
+
+pub fn a_bus_reset() {
+    /// "Bridge Control", bit 6: "Secondary Bus Reset" (PCI-to-PCI Bridge Architecture, 3.2.5.18).
+    const RESET: u32 = 1 << 22;
+    let binary = binary().unwrap_or_else(|skip| panic!("{}", skip.0));
+    let device = format!("{},bus=rp", properties(Spec::default()));
+    let port = "pcie-root-port,id=rp,addr=4,chassis=1";
+    let qemu = Qemu::start(
+        &binary,
+        &["-machine", "q35", "-device", port, "-device", &device],
+    );
+    crate::wiring::open_root_port(&qemu);
+    let device = Function {
+        qemu: &qemu,
+        bus: 1,
+        slot: 0,
+    };
+    let map = || {
+        device.map(0, BAR0);
+        device.enable();
+    };
+    map();
+    let register = |reg: Reg| BAR0 + reg.offset();
+    let state = BAR0 + channel_offset(0, ChannelReg::State);
+    qemu.write(register(Reg::Scratch), 4, 5);
+    qemu.write(BAR0 + channel_offset(0, ChannelReg::Control), 4, 1);
+    assert_eq!(qemu.read(state, 4), ChannelState::Claimed as u64);
+    let port = Function {
+        qemu: &qemu,
+        bus: 0,
+        slot: 4,
+    };
+    let control = port.read(0x3c);
+    port.write(0x3c, control | RESET);
+    port.write(0x3c, control & !RESET);
+    map();
+    assert_eq!(qemu.read(register(Reg::Scratch), 4), 0);
+    wait_until("the channel is free", || {
+        qemu.read(state, 4) == ChannelState::Free as u64
+    });
 }
 
 pub fn hot_unplug_frees_everything() {

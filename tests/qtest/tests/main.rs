@@ -39,6 +39,7 @@ fn main() -> ExitCode {
         wiring::the_device_behind_a_root_port,
         wiring::two_devices,
         lifecycle::a_machine_reset_in_mid_command,
+        lifecycle::a_bus_reset,
         lifecycle::hot_unplug_frees_everything,
         lifecycle::hot_unplug_of_a_computing_device,
         lifecycle::quit_with_an_endless_kernel,

@@ -752,7 +752,7 @@ fn check_launch(
         && inside(block, device::MAX_BLOCK)
         && threads <= u64::from(entry.function.max_threads_per_block())
         && shared_bytes <= entry.max_dynamic_shared
-        && params.len() as u64 >= needed;
+        && params.len() as u64 == needed;
     if ok {
         Ok(())
     } else {

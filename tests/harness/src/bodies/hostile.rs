@@ -2,14 +2,16 @@
 //! channel works again after a release.
 
 use vgpu_protocol::Status;
-use vgpu_protocol::calls::{CtxId, Opcode, stubs};
+use vgpu_protocol::calls::{CtxId, Opcode, StreamId, request, stubs};
 use vgpu_protocol::layout::{INDEX_BYTES, index};
-use vgpu_protocol::limits::{MAX_ASSEMBLY_BYTES, MAX_CLIENT_BYTES};
+use vgpu_protocol::limits::{MAX_ASSEMBLY_BYTES, MAX_CLIENT_BYTES, MAX_QUEUED_OPERATIONS};
 use vgpu_protocol::message::{Flags, HEADER_BYTES, Header};
 use vgpu_protocol::regs::{ChannelFault, ChannelReg, ChannelState};
+use vgpu_protocol::wire::Writer;
 
 use crate::guest::Guest;
 use crate::machine::{Machine, Spec, wait_until};
+use crate::ptx;
 
 /// Lets `attack` loose on channel 1 while channel 0 works, and checks what became of it.
 fn attacked<M: Machine>(m: &M, fault: ChannelFault, attack: impl FnOnce(&Guest<'_, M>)) {
@@ -329,8 +331,8 @@ pub fn half_messages_hold_bounded_memory<M: Machine>() {
     let room = MAX_ASSEMBLY_BYTES - 2 * most;
     let image = vec![b'x'; (m.layout().command_bytes / 2) as usize];
     assert!(image.len() as u64 > room);
-    let mut writer = vgpu_protocol::wire::Writer::new();
-    vgpu_protocol::calls::request::module_load(&mut writer, &image, Vec::new());
+    let mut writer = Writer::new();
+    request::module_load(&mut writer, &image, Vec::new());
     third.send(load as u16, Flags::empty(), ctx, writer.parts());
     assert!(
         third.try_receive().is_none(),
@@ -340,6 +342,58 @@ pub fn half_messages_hold_bounded_memory<M: Machine>() {
     first.release();
     let (message, _) = third.receive();
     assert_eq!((message.opcode, message.word), (load as u16, 0));
+}
+
+pub fn work_that_piles_up_waits_at_the_ring<M: Machine>() {
+    let m = M::start(Spec {
+        channels: 64,
+        ..Spec::default()
+    });
+    let guest = Guest::claim(&m, 1);
+    let ctx = guest.context();
+    let loaded =
+        stubs::module_load(&guest, ctx, ptx::MISCHIEF.as_bytes(), Vec::new()).expect("module");
+    let forever =
+        stubs::module_get_function(&guest, ctx, loaded.module, "forever").expect("kernel");
+    let launch = || {
+        let mut w = Writer::new();
+        request::launch_kernel(
+            &mut w,
+            forever.function,
+            [1; 3],
+            [1; 3],
+            0,
+            StreamId(0),
+            &[],
+        );
+        let payload = w.parts().concat();
+        let header = guest.header(
+            Opcode::cuLaunchKernel as u16,
+            Flags::POSTED,
+            ctx,
+            payload.len(),
+        );
+        let kick = guest.push(header, &[&payload]);
+        if kick == Some(true) {
+            guest.ring();
+        }
+        kick.is_some()
+    };
+    let head = guest.word(index::COMMAND_HEAD);
+    let before = m.load64(head);
+    assert!(launch());
+    let record = m.load64(guest.word(index::COMMAND_TAIL)) - before;
+    // One executes, MAX_QUEUED_OPERATIONS wait, the worker holds one more.
+    let most = MAX_QUEUED_OPERATIONS as u64 + 2;
+    wait_until("the queue is full", || {
+        launch();
+        (m.load64(head) - before) / record >= most - 1
+    });
+    wait_until("the ring is full", || !launch());
+    assert!((m.load64(head) - before) / record <= most);
+    // Another guest does not wait, and neither does the release.
+    Guest::claim(&m, 2).context();
+    guest.release();
 }
 
 pub fn random_bytes_everywhere<M: Machine>() {

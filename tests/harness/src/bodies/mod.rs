@@ -53,6 +53,7 @@ macro_rules! device_bodies {
             hostile::any_header,
             hostile::a_guest_that_never_reads_its_replies,
             hostile::half_messages_hold_bounded_memory,
+            hostile::work_that_piles_up_waits_at_the_ring,
             hostile::random_bytes_everywhere,
             hostile::a_ring_rewritten_while_it_is_read,
             hostile::doorbell_floods,
