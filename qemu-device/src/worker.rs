@@ -27,6 +27,10 @@ use crate::device::Shared;
 /// two calls of a burst, shorter than anybody would notice on an idle machine.
 const SPIN: Duration = Duration::from_micros(50);
 
+/// How much of it the worker keeps its core to itself. On a busy machine the guest may be waiting
+/// for this very core: a call and its answer would take turns of [`SPIN`] each.
+const KEEP_CORE: Duration = Duration::from_micros(2);
+
 /// How long a guest may leave its reply ring full before its channel fails. A guest that never
 /// reads would otherwise hold a host thread for ever.
 const REPLY_STALL: Duration = Duration::from_secs(30);
@@ -204,8 +208,12 @@ impl Active {
                 }
                 std::hint::spin_loop();
             }
-            if began.elapsed() >= spin {
+            let passed = began.elapsed();
+            if passed >= spin {
                 return false;
+            }
+            if passed >= KEEP_CORE {
+                std::thread::yield_now();
             }
         }
     }

@@ -35,9 +35,9 @@ const READY_TIME: Duration = Duration::from_secs(5);
 /// Longest reply, in bytes: it keeps a damaged length from exhausting memory.
 const MAX_REPLY_BYTES: u64 = 64 << 20;
 
-/// How long a waiting thread spins before it gives its core away. A waiting call that the host
-/// answers at once takes about this long.
-const SPIN_TIME: Duration = Duration::from_micros(5);
+/// How long a waiting thread spins before it gives its core away, on which the answer may be
+/// waiting to be computed. A call that the host answers at once takes less.
+const SPIN_TIME: Duration = Duration::from_micros(2);
 
 /// How long it goes on giving its core away before it sleeps: what short kernels take.
 const YIELD_TIME: Duration = Duration::from_micros(200);
