@@ -11,7 +11,7 @@ use crate::exec::warp::LaneFault;
 use crate::ir::Func;
 use crate::launch::{Fault, LaunchError, MAX_THREADS_PER_BLOCK, fault_error};
 use crate::lower::{Context, SharedVar, lower};
-use crate::ptx::ast::{InitValue, PtxModule, Symbol};
+use crate::ptx::ast::{InitValue, Pos, PtxModule, Symbol};
 use crate::ptx::types::Space;
 
 /// Most block sizes that compiled code of one kernel is kept for: a program
@@ -47,7 +47,8 @@ pub struct Function {
     max_threads: u32,
     shared: SharedLayout,
     registers: u32,
-    lowered: OnceLock<Result<Arc<Lowered>, String>>,
+    lowered: OnceLock<Result<Lowered, Refusal>>,
+    reference: OnceLock<Arc<Program>>,
     variants: Mutex<HashMap<[u32; 3], Arc<Compiled>>>,
 }
 
@@ -62,7 +63,15 @@ struct SharedLayout {
 struct Lowered {
     functions: Vec<(u32, Func)>,
     local_bytes: u64,
-    reference: Arc<Program>,
+}
+
+/// Why a kernel cannot be executed.
+#[derive(Clone, Debug)]
+struct Refusal {
+    pos: Pos,
+    message: String,
+    /// Its operands are wrong, as opposed to not supported.
+    wrong: bool,
 }
 
 /// Executable code for one block size.
@@ -179,6 +188,7 @@ impl Function {
             shared: lay_out_shared(&module.ptx, &functions),
             registers: body.regs.len().clamp(1, 255) as u32,
             lowered: OnceLock::new(),
+            reference: OnceLock::new(),
             variants: Mutex::new(HashMap::new()),
         })
     }
@@ -261,10 +271,16 @@ impl Function {
 
     /// What of the kernel is not supported, with its place.
     pub fn unsupported(&self) -> Option<&str> {
-        self.lower().as_ref().err().map(String::as_str)
+        self.lower().as_ref().err().map(|r| r.message.as_str())
     }
 
-    fn lower(&self) -> &Result<Arc<Lowered>, String> {
+    /// What is wrong with the kernel, if it is more than not supported.
+    pub(crate) fn wrong(&self) -> Option<(Pos, &str)> {
+        let refusal = self.lower().as_ref().err().filter(|r| r.wrong)?;
+        Some((refusal.pos, &refusal.message))
+    }
+
+    fn lower(&self) -> &Result<Lowered, Refusal> {
         self.lowered.get_or_init(|| {
             let m = &self.module;
             let cx = Context {
@@ -282,14 +298,13 @@ impl Function {
                         e.pos.line, e.message, e.pos.column, self.name
                     );
                     tracing::warn!("{message}");
-                    message
+                    Refusal { pos: e.pos, message, wrong: !e.message.starts_with("unsupported") }
                 })?;
                 webs::split(&mut f);
                 functions.push((index, f));
             }
             let local_bytes = functions.iter().map(|(_, f)| u64::from(f.local_bytes)).sum();
-            let reference = Arc::new(emit(&functions, Mode::Reference, Isa::detect()));
-            Ok(Arc::new(Lowered { functions, local_bytes, reference }))
+            Ok(Lowered { functions, local_bytes })
         })
     }
 
@@ -299,10 +314,13 @@ impl Function {
         if let Some(c) = variants.get(&ntid) {
             return Ok((c.clone(), false));
         }
-        let lowered = self.lower().as_ref().map_err(Clone::clone)?;
+        let lowered = self.lower().as_ref().map_err(|r| r.message.clone())?;
+        let reference = self
+            .reference
+            .get_or_init(|| Arc::new(emit(&lowered.functions, Mode::Reference, Isa::detect())));
         let c = Arc::new(Compiled {
             optimised: emit(&lowered.functions, Mode::Optimised(ntid), Isa::detect()),
-            reference: lowered.reference.clone(),
+            reference: reference.clone(),
             static_shared: self.shared.bytes,
             local_bytes: lowered.local_bytes,
             names: lowered
@@ -340,13 +358,18 @@ impl Compiled {
             .source
             .get(site.text.0 as usize..site.text.1 as usize)
             .unwrap_or("");
-        let name = |k: usize| self.names.get(k).cloned().unwrap_or_default();
+        let name = |k: usize| {
+            self.names
+                .get(k)
+                .map(|n| n.as_str().into())
+                .unwrap_or_default()
+        };
         fault_error(
             fault.kind,
             Fault {
                 kernel: name(0),
                 function: name(function as usize),
-                instruction: text.split_whitespace().collect::<Vec<_>>().join(" "),
+                instruction: text.split_whitespace().collect::<Vec<_>>().join(" ").into(),
                 line: site.pos.line,
                 block,
                 thread,

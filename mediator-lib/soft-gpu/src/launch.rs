@@ -82,11 +82,11 @@ pub struct LaunchStats {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// Kernel.
-    pub kernel: String,
+    pub kernel: Box<str>,
     /// Function, if it is another.
-    pub function: String,
+    pub function: Box<str>,
     /// Text of the instruction.
-    pub instruction: String,
+    pub instruction: Box<str>,
     /// Line of the PTX text.
     pub line: u32,
     /// Block.

@@ -16,10 +16,14 @@ pub const MAX_PTX_VERSION: (u32, u32) = (9, 9);
 /// Compute capability of the device, as `sm_90`.
 pub const COMPUTE_CAPABILITY: u32 = 90;
 
+/// Instructions up to which a module is checked whole when it is loaded; in a
+/// larger one a kernel is checked when it is first looked at.
+pub const MAX_EAGER_INSTRUCTIONS: usize = 5_000;
+
 /// How to load.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LoadOptions {
-    /// Check every kernel at once, so that unsupported ones appear in the log.
+    /// Check every kernel at once, whatever the size of the module.
     pub eager: bool,
 }
 
@@ -115,11 +119,11 @@ impl Module {
         space: &Arc<AddressSpace>,
     ) -> Result<Module, LoadError> {
         let source = image::ptx_text(image, COMPUTE_CAPABILITY)?;
-        let ptx = ptx::parse(&source).or_else(|e| {
+        let ptx = ptx::parse(&source).map_err(|e| {
             // A version from the future explains any syntax error after it.
             match ptx_version(&source).filter(|&v| v > MAX_PTX_VERSION) {
-                Some((major, minor)) => Err(LoadError::UnsupportedPtxVersion { major, minor }),
-                None => Err(e.into()),
+                Some((major, minor)) => LoadError::UnsupportedPtxVersion { major, minor },
+                None => e.into(),
             }
         })?;
         if ptx.version > MAX_PTX_VERSION {
@@ -189,15 +193,37 @@ impl Module {
                 m.functions.push(Arc::new(f));
             }
         }
-        if opts.eager {
-            for f in &m.functions {
-                if let Some(e) = f.unsupported() {
-                    m.log.push_str(e);
-                    m.log.push('\n');
-                }
-            }
+        let size: usize = m
+            .data
+            .ptx
+            .functions
+            .iter()
+            .filter_map(|f| f.body.as_ref())
+            .map(|b| b.insns.len())
+            .sum();
+        if opts.eager || size <= MAX_EAGER_INSTRUCTIONS {
+            m.check()?;
         }
         Ok(m)
+    }
+
+    /// Lowers every kernel: wrong operands are an error of the module as they are
+    /// for ptxas, and what is not supported appears in the log.
+    fn check(&mut self) -> Result<(), LoadError> {
+        for f in &self.functions {
+            if let Some((pos, log)) = f.wrong() {
+                return Err(LoadError::InvalidPtx {
+                    log: format!("{log}\nptxas fatal   : Ptx assembly aborted due to errors"),
+                    line: pos.line,
+                    column: pos.column,
+                });
+            }
+            if let Some(e) = f.unsupported() {
+                self.log.push_str(e);
+                self.log.push('\n');
+            }
+        }
+        Ok(())
     }
 
     /// Kernels, in the order of the text.

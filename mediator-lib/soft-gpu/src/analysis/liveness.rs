@@ -1,7 +1,7 @@
 //! Registers that a lane may still read, per block.
 
 use super::cfg::Cfg;
-use crate::ir::{Func, Inst, Op, Source, Term, V};
+use crate::ir::{Func, Inst, Op, Term, V};
 
 /// A set of registers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,6 +97,5 @@ pub fn live_in(f: &Func, cfg: &Cfg) -> Vec<Bits> {
             changed |= live[b].union(&now);
         }
     }
-    let _ = Source::Defined;
     live
 }

@@ -192,9 +192,9 @@ fn special(s: Special, ntid: [u32; 3]) -> Shape {
     let [x, y, z] = ntid.map(u64::from);
     let line = y == 1 && z == 1;
     let rows = |n: u64| {
-        if n % 32 == 0 {
+        if n.is_multiple_of(32) {
             Shape::Uniform
-        } else if n % 16 == 0 {
+        } else if n.is_multiple_of(16) {
             Shape::Affine(0)
         } else {
             Shape::Varying
@@ -202,7 +202,7 @@ fn special(s: Special, ntid: [u32; 3]) -> Shape {
     };
     match s {
         Special::Tid(0) if x == 1 => Shape::Uniform,
-        Special::Tid(0) if line || x % 16 == 0 => Shape::Affine(1),
+        Special::Tid(0) if line || x.is_multiple_of(16) => Shape::Affine(1),
         Special::Tid(0) => Shape::Varying,
         Special::Tid(1) if y == 1 => Shape::Uniform,
         Special::Tid(1) => rows(x),

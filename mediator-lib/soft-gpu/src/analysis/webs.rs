@@ -155,7 +155,7 @@ fn split_one(f: &mut Func, cfg: &Cfg, v: V) {
             names[root] = Some(f.vregs.len() as V - 1);
         }
     }
-    let mut name = |webs: &mut Webs, set: Set| -> V {
+    let name = |webs: &mut Webs, set: Set| -> V {
         if set == 0 {
             return v; // unreachable code
         }
@@ -235,7 +235,6 @@ mod tests {
             params: vec![],
             rets: vec![],
             local_bytes: 0,
-            callees: vec![],
             sites: vec![],
         }
     }

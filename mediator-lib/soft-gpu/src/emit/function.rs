@@ -231,8 +231,8 @@ impl Emitter<'_> {
                 self.slots[v].pair = take(16, 16);
             }
         }
-        for v in 0..n {
-            let vector = self.stride(v as V).is_none() || need[v];
+        for (v, &needed) in need.iter().enumerate() {
+            let vector = self.stride(v as V).is_none() || needed;
             if vector && self.class(v as V) != Class::P {
                 self.slots[v].vec = take(
                     if self.class(v as V) == Class::D {

@@ -98,9 +98,8 @@ pub fn find(f: &Func, insts: &[Inst], shapes: &Shapes, uses: &Uses) -> Option<Fo
                     break;
                 }
                 c.chain.offsets.push(offsets);
-                for k in 0..2 {
-                    let [lo, hi] = c.chain.span[k];
-                    c.chain.span[k] = [lo.min(offsets[k]), hi.max(offsets[k])];
+                for (span, o) in c.chain.span.iter_mut().zip(offsets) {
+                    *span = [span[0].min(o), span[1].max(o)];
                 }
                 c.length += 3;
                 c.last = result;

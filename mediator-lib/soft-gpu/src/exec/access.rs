@@ -1,5 +1,6 @@
 //! Handlers of loads and stores.
 #![allow(unsafe_code)] // frame slots and device memory through raw pointers
+#![allow(clippy::needless_range_loop)] // lanes are numbers: they index several arrays and masks at once
 
 use super::alu::Isa;
 use super::insn::{Handler, Insn};

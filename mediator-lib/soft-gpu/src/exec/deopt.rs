@@ -121,7 +121,7 @@ pub fn deopt(
     let mut function = 0u32;
     let mut frame = 0usize;
     let mut stack = Vec::with_capacity(w.stack.len());
-    let mut copy = |frame: usize, function: u32, at: usize, w: &Warp| -> io::Result<()> {
+    let copy = |frame: usize, function: u32, at: usize, w: &Warp| -> io::Result<()> {
         let (Some(f), Some(g)) = (
             from.functions.get(function as usize),
             to.functions.get(function as usize),

@@ -2,6 +2,7 @@
 //! an affine address of stride 0 (one element for a half-warp) or 4
 //! (consecutive ones). Anything else falls back to the general handler.
 #![allow(unsafe_code)] // frame slots and device memory through raw pointers
+#![allow(clippy::needless_range_loop)] // lanes are numbers: they index several arrays and masks at once
 
 use super::access::{self, Form};
 use super::alu::Isa;
@@ -196,6 +197,7 @@ macro_rules! instantiate {
                 // SAFETY: forwarded from the caller.
                 unsafe { store_run(f, i, w, access::handler(WORD, false, Form::Affine, Isa::$isa)) }
             }
+            #[allow(dead_code)] // not on hosts without an FMA instruction
             #$attr
             pub unsafe fn fma(f: *mut u8, i: &Insn, w: &mut Warp) -> u32 {
                 // SAFETY: forwarded from the caller.

@@ -14,18 +14,6 @@ pub fn ftz(a: f32) -> f32 {
     })
 }
 
-/// Clamps to 0.0..=1.0; NaN becomes +0.
-#[inline(always)]
-pub fn sat32(a: f32) -> f32 {
-    if a >= 1.0 {
-        1.0
-    } else if a > 0.0 {
-        a
-    } else {
-        0.0
-    }
-}
-
 /// `a * b + c` rounded once, without an FMA instruction: the product is exact in
 /// f64, the sum is rounded to odd there, and rounding that to f32 is exact.
 #[inline(always)]
@@ -136,12 +124,12 @@ pub fn ex2(a: f32) -> f32 {
     let n = shifted - magic;
     let f = x - n;
     let mut p = 1.525_273_380_405_984e-5;
-    p = p * f + 1.540_353_039_338_160_9e-4;
+    p = p * f + 1.540_353_039_338_161e-4;
     p = p * f + 1.333_355_814_642_844_2e-3;
     p = p * f + 9.618_129_107_628_477e-3;
     p = p * f + 5.550_410_866_482_158e-2;
     p = p * f + 2.402_265_069_591_007e-1;
-    p = p * f + 6.931_471_805_599_453e-1;
+    p = p * f + std::f64::consts::LN_2;
     p = p * f + 1.0;
     let k = (shifted.to_bits() as u32) as i32; // low bits hold n
     let scale = f64::from_bits(((i64::from(k) + 1023) as u64) << 52);
@@ -316,11 +304,6 @@ pub fn half(x: u32, a: u32, b: u32, c: u32) -> u32 {
     } else {
         part(0)
     }
-}
-
-/// `min`/`max` of f32 with `.NaN`, `.xorsign.abs` or `.ftz`.
-pub fn min_max_f32(x: u32, a: u32, b: u32) -> u32 {
-    arith(F32, x, a.into(), b.into(), 0) as u32
 }
 
 /// Comparison of half values. Bits 0..4 of `x`: holds if less, equal, greater,
@@ -515,7 +498,6 @@ mod tests {
         assert_eq!(fmin32(f32::NAN, 1.0), 1.0);
         assert_eq!(fmax32(1.0, f32::NAN), 1.0);
         assert_eq!(fmax32(f32::NAN, f32::NAN).to_bits(), 0x7fff_ffff);
-        assert_eq!(sat32(f32::NAN), 0.0);
     }
 
     #[test]

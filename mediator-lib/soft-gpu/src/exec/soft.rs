@@ -286,7 +286,7 @@ pub fn div(f: Format, a: u64, b: u64, mode: Round) -> u64 {
             let up = u128::from(sa).leading_zeros() as i32 - 1;
             let n = u128::from(sa) << up;
             let d = u128::from(sb);
-            pack(f, s != t, ea - up - eb, n / d, n % d != 0, mode)
+            pack(f, s != t, ea - up - eb, n / d, !n.is_multiple_of(d), mode)
         }
     }
 }
@@ -299,7 +299,7 @@ pub fn sqrt(f: Format, a: u64, mode: Round) -> u64 {
         Num::Zero(s) => zero(f, s),
         Num::Finite(false, e, m) => {
             let mut up = u128::from(m).leading_zeros() as i32 - 2;
-            if (e - up) % 2 != 0 {
+            if (e - up) & 1 != 0 {
                 up -= 1;
             }
             let n = u128::from(m) << up;

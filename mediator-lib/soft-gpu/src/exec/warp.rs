@@ -138,7 +138,6 @@ impl Identity {
             Special::LaneMaskGt => (u32::MAX << lane) & !(1 << lane),
             Special::DynamicSmemSize => self.dynamic_shared,
             Special::TotalSmemSize => self.total_shared,
-            Special::WarpSize => 32,
             Special::One => 1,
             _ => 0,
         })

@@ -1,5 +1,6 @@
 //! Handlers of warp-wide operations and of what is fixed for a warp.
 #![allow(unsafe_code)] // frame slots through raw pointers
+#![allow(clippy::needless_range_loop)] // lanes are numbers: they index several arrays and masks at once
 
 use std::sync::LazyLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};

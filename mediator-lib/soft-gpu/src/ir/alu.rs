@@ -64,7 +64,6 @@ macro_rules! alu_table {
                 ShlOr[x](a: u32, b: u32) -> u32 { let s = x & 31; let m = (x >> 8).wrapping_shl(s); (b & !m) | ((a << s) & m) };
                 Sel32[_x](a: u32, b: u32, p: bool) -> u32 { if p { a } else { b } };
                 Sel64[_x](a: u64, b: u64, p: bool) -> u64 { if p { a } else { b } };
-                SelBool[_x](p: bool) -> u32 { u32::from(p).wrapping_neg() };
                 EqI32[_x](a: u32, b: u32) -> bool { a == b };
                 NeI32[_x](a: u32, b: u32) -> bool { a != b };
                 LtS32[_x](a: i32, b: i32) -> bool { a < b };
@@ -104,7 +103,6 @@ macro_rules! alu_table {
                 AbsF32[_x](a: u32) -> u32 { a & 0x7fff_ffff };
                 NegF32[_x](a: u32) -> u32 { a ^ 0x8000_0000 };
                 FtzF32[_x](a: f32) -> f32 { ftz(a) };
-                SatF32[_x](a: f32) -> f32 { sat32(a) };
                 AddF64[_x](a: f64, b: f64) -> f64 { a + b };
                 SubF64[_x](a: f64, b: f64) -> f64 { a - b };
                 MulF64[_x](a: f64, b: f64) -> f64 { a * b };
@@ -195,7 +193,6 @@ macro_rules! alu_table {
                 Arith64[x](a: u64, b: u64, c: u64) -> u64 { arith64(x, a, b, c) };
                 Half[x](a: u32, b: u32, c: u32) -> u32 { half(x, a, b, c) };
                 HalfCmp[x](a: u32, b: u32) -> bool { half_compare(x, a, b) };
-                MinMaxX[x](a: u32, b: u32) -> u32 { min_max_f32(x, a, b) };
                 Testp32[x](a: u32) -> bool { testp(u64::from(a), x, false) };
                 Testp64[x](a: u64) -> bool { testp(a, x, true) };
                 Copysign32[_x](a: u32, b: u32) -> u32 { (a & 0x8000_0000) | (b & 0x7fff_ffff) };
@@ -228,8 +225,6 @@ macro_rules! define_alu {
         pub enum Alu { $($wn,)* $($pn,)* }
 
         impl Alu {
-            /// Every operation, in the order of its number.
-            pub const ALL: &'static [Alu] = &[$(Alu::$wn,)* $(Alu::$pn,)*];
 
             /// Classes of the operands.
             pub fn operands(self) -> &'static [Class] {

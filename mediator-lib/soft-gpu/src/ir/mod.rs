@@ -269,8 +269,6 @@ pub struct Func {
     pub rets: Vec<V>,
     /// Bytes of local memory per thread.
     pub local_bytes: u32,
-    /// Functions it calls or names.
-    pub callees: Vec<u32>,
     /// Sites of the operations.
     pub sites: Vec<Site>,
 }

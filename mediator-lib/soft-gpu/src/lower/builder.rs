@@ -74,7 +74,6 @@ impl<'a> Lower<'a> {
                 params: Vec::new(),
                 rets: Vec::new(),
                 local_bytes: 0,
-                callees: body.callees.clone(),
                 sites: body
                     .insns
                     .iter()
@@ -307,7 +306,6 @@ impl<'a> Lower<'a> {
     }
 
     pub fn alu_to(&mut self, d: V, alu: Alu, s: &[V], x: u32) {
-        debug_assert_eq!(alu.operands().len(), s.len(), "{alu:?}");
         self.push(Op::Alu(alu), vec![d], s.to_vec(), x, 0);
     }
 
@@ -411,7 +409,6 @@ impl<'a> Lower<'a> {
                 let v = match s {
                     S::Zero => self.imm(Class::W, 0),
                     S::One => self.imm(Class::W, 1),
-                    S::WarpSize => self.imm(Class::W, 32),
                     S::Clock
                     | S::ClockHi
                     | S::Clock64

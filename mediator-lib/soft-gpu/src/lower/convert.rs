@@ -62,7 +62,7 @@ impl Lower<'_> {
         self.copy_guard();
         let n = parts.len() as u32;
         let total = ty.bytes() * 8;
-        if !matches!(n, 2 | 4) || (total == 16 && n != 2) || total < 16 || total > 64 {
+        if !matches!(n, 2 | 4) || (total == 16 && n != 2) || !(16..=64).contains(&total) {
             return self.unsupported();
         }
         let bits = total / n;

@@ -54,7 +54,6 @@ pub enum Special {
     GlobalTimerHi,
     DynamicSmemSize,
     TotalSmemSize,
-    WarpSize,
     /// Registers that read as zero here: cluster ids, `%pm`, `%envreg`.
     Zero,
     /// Registers that read as one here: cluster sizes.
@@ -165,10 +164,6 @@ pub struct Variable {
 pub struct Param {
     /// Name.
     pub name: String,
-    /// Element type.
-    pub ty: Ty,
-    /// Alignment in bytes.
-    pub align: u32,
     /// Size in bytes.
     pub bytes: u32,
     /// Byte offset in the parameter block.

@@ -544,8 +544,6 @@ impl<'a> Parser<'a> {
             offset = offset.next_multiple_of(var.align.max(1));
             out.push(Param {
                 name: name.to_owned(),
-                ty: var.ty,
-                align: var.align as u32,
                 bytes: var.bytes as u32,
                 offset: offset as u32,
             });

@@ -115,16 +115,4 @@ impl Space {
             _ => return None,
         })
     }
-
-    /// Its name in PTX.
-    pub fn name(self) -> &'static str {
-        match self {
-            Space::Generic => "generic",
-            Space::Global => "global",
-            Space::Const => "const",
-            Space::Shared => "shared",
-            Space::Local => "local",
-            Space::Param => "param",
-        }
-    }
 }
