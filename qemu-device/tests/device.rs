@@ -224,7 +224,8 @@ fn a_dropped_device_leaves_no_threads() {
     let m = InProcess::start(Spec::default());
     let guest = vgpu_test_harness::Guest::claim(&m, 0);
     guest.context();
-    assert_eq!(threads("vgpu-channel"), 4);
+    // A thread names itself once it runs.
+    vgpu_test_harness::machine::wait_until("four workers run", || threads("vgpu-channel") == 4);
     drop(guest);
     drop(m);
     assert_eq!(threads("vgpu-"), 0);

@@ -115,7 +115,10 @@ fn unplug(board: &Board) {
     const SELECT: u16 = 0xae10;
     const EJECT: u16 = 0xae08;
     let qemu = &board.qemu;
-    assert!(!device_threads(qemu).is_empty());
+    // A thread names itself once it runs.
+    wait_until("the device has threads", || {
+        !device_threads(qemu).is_empty()
+    });
     let plug = r#"{"execute":"device_add","arguments":{"driver":"vgpu-stub","id":"again","vm_id":7,"backend":"soft","addr":"7"}}"#;
     // Cold-plugged devices have no id: one is plugged in hot, both go.
     qemu.qmp(plug);
@@ -130,7 +133,7 @@ fn unplug(board: &Board) {
     let f = board.function();
     assert_eq!(f.read(0), u32::MAX, "nothing in the slot");
     qemu.qmp(plug);
-    assert!(!device_threads(qemu).is_empty());
+    wait_until("it has threads again", || !device_threads(qemu).is_empty());
 }
 
 pub fn quit_with_an_endless_kernel() {
