@@ -239,6 +239,7 @@ fn a_session_has_its_maximum_of_streams_and_modules_and_no_more() {
     eventually("there is room again", || {
         c.session.stream_create(ctx, more, 0, 0) == Ok(())
     });
+    drop(c);
     let mut c = Channel::open(&driver.open());
     let ctx = c.context();
     let mut load = || c.session.module_load(ctx, b".version 8.0\n", Vec::new());

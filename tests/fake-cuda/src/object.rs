@@ -207,7 +207,11 @@ pub unsafe extern "C" fn cuStreamCreateWithPriority(
 #[unsafe(no_mangle)]
 pub extern "C" fn cuStreamDestroy_v2(stream: CUstream) -> u32 {
     call("cuStreamDestroy_v2", |s| {
-        s.stream(stream as usize)?.dying = true;
+        let stream_of = s.stream(stream as usize)?;
+        stream_of.dying = true;
+        if stream_of.ops.is_empty() {
+            s.streams.remove(&(stream as usize));
+        }
         s.run(false);
         Ok(())
     })

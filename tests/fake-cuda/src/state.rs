@@ -39,6 +39,8 @@ pub struct State {
     next_handle: Handle,
     next_address: u64,
     next_seq: u64,
+    /// Operations in all streams.
+    queued: usize,
     pub initialized: bool,
     pub contexts: BTreeMap<Handle, Context>,
     pub streams: BTreeMap<Handle, Stream>,
@@ -147,6 +149,7 @@ static STATE: LazyLock<Mutex<State>> = LazyLock::new(|| {
         next_handle: 0x5000_0000,
         next_address: 0x7f00_0000_0000,
         next_seq: 1,
+        queued: 0,
         initialized: false,
         contexts: BTreeMap::new(),
         streams: BTreeMap::new(),
@@ -291,6 +294,7 @@ impl State {
         self.stream(stream)?;
         let seq = self.seq();
         self.stream(stream)?.ops.push_back((seq, op));
+        self.queued += 1;
         // What was submitted runs at once where nothing is before it; time passes only at queries.
         self.run(false);
         Ok(())
@@ -302,15 +306,20 @@ impl State {
     }
 
     pub fn ctx_is_idle(&self, ctx: Handle) -> bool {
-        self.streams
-            .values()
-            .filter(|s| s.ctx == ctx)
-            .all(|s| s.ops.is_empty())
+        self.queued == 0
+            || self
+                .streams
+                .values()
+                .filter(|s| s.ctx == ctx)
+                .all(|s| s.ops.is_empty())
     }
 
     /// Executes what can be executed; with `tick`, running kernels come one query closer to their
     /// end.
     pub fn run(&mut self, tick: bool) {
+        if self.queued == 0 {
+            return;
+        }
         if tick {
             for stream in self.streams.values_mut() {
                 if let Some((_, Op::Busy(left))) = stream.ops.front_mut() {
@@ -331,6 +340,7 @@ impl State {
             }
         }
         self.streams.retain(|_, s| !s.dying || !s.ops.is_empty());
+        self.queued = self.streams.values().map(|s| s.ops.len()).sum();
     }
 
     fn fail(&mut self, ctx: Handle, error: u32) {
