@@ -33,10 +33,11 @@ pub struct Test {
 type Run = fn(&str) -> Result<Tally>;
 
 /// Name, purpose and body of each stage, in order.
-const STAGES: [(&str, &str, Run); 8] = [
+const STAGES: [(&str, &str, Run); 9] = [
     ("format", "the layout of the source", format),
     ("clippy", "the lints of the workspace", clippy),
     ("unit", "the tests of every crate", unit),
+    ("loom", "the order of the rings' loads and stores", loom),
     ("ptx", "the test programs' kernels, compiled by nvcc", ptx),
     (
         "local",
@@ -160,6 +161,22 @@ fn unit(name: &str) -> Result<Tally> {
     for package in QEMU_CRATES {
         command.args(["--exclude", package]);
     }
+    libtest(name, &mut command)
+}
+
+/// The model checker takes the place of the atomics, so the crates are compiled anew.
+fn loom(name: &str) -> Result<Tally> {
+    let mut command = cargo(&[
+        "test",
+        "--package",
+        "vgpu-protocol",
+        "--release",
+        "--test",
+        "loom",
+    ]);
+    command
+        .env("RUSTFLAGS", "--cfg loom")
+        .env("CARGO_TARGET_DIR", workspace::root().join("target/loom"));
     libtest(name, &mut command)
 }
 
