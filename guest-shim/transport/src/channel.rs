@@ -485,6 +485,12 @@ impl Channel {
         word(index::COMMAND_TAIL).saturating_sub(word(index::COMMAND_HEAD))
     }
 
+    /// Makes every call wait, as `VGPU_SYNC=1` does.
+    #[cfg(test)]
+    pub(crate) fn set_sync(&mut self) {
+        self.sync = true;
+    }
+
     /// Gives the channel back at the end of the process. Threads may still be calling.
     pub fn close(&self) {
         if self.dead.load(Ordering::Relaxed) != 0 {

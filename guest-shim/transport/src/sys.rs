@@ -126,19 +126,25 @@ pub fn connect_seqpacket(path: &Path) -> io::Result<OwnedFd> {
 
 /// Sends one packet.
 pub fn send(fd: BorrowedFd<'_>, packet: &[u8]) -> io::Result<()> {
-    // SAFETY: the pointer is valid for reads of the given length.
-    let sent = unsafe {
-        libc::send(
-            fd.as_raw_fd(),
-            packet.as_ptr().cast(),
-            packet.len(),
-            libc::MSG_NOSIGNAL,
-        )
-    };
-    match usize::try_from(sent) {
-        Ok(n) if n == packet.len() => Ok(()),
-        Ok(_) => Err(io::ErrorKind::WriteZero.into()),
-        Err(_) => Err(io::Error::last_os_error()),
+    loop {
+        // SAFETY: the pointer is valid for reads of the given length.
+        let sent = unsafe {
+            libc::send(
+                fd.as_raw_fd(),
+                packet.as_ptr().cast(),
+                packet.len(),
+                libc::MSG_NOSIGNAL,
+            )
+        };
+        if let Ok(sent) = usize::try_from(sent) {
+            // A packet goes whole or not at all.
+            debug_assert_eq!(sent, packet.len());
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
     }
 }
 

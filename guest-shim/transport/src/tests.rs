@@ -197,6 +197,20 @@ fn an_error_of_a_posted_call_comes_with_the_next_that_waits_and_once() {
 }
 
 #[test]
+fn with_sync_an_error_comes_with_the_call_that_made_it() {
+    let device = device();
+    let mut channel = open(&device);
+    channel.set_sync();
+    assert_eq!(
+        stubs::mem_free(&channel, CTX, DevPtr(1)),
+        Err(Status::ERROR_INVALID_VALUE)
+    );
+    let at = stubs::mem_alloc(&channel, CTX, 16).expect("room");
+    assert_eq!(stubs::mem_free(&channel, CTX, at), Ok(()));
+    assert_eq!(device.host().count("cuCtxSynchronize"), 2);
+}
+
+#[test]
 fn an_error_in_the_middle_of_a_copy_leaves_the_arena_whole() {
     let device = device();
     let channel = open(&device);
