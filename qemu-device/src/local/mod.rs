@@ -9,11 +9,12 @@
 
 mod socket;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use vgpu_protocol::regs::{self, BAR0_BYTES, ChannelReg, ChannelState, Place};
 
@@ -51,8 +52,9 @@ struct Shared {
     bar1: OwnedFd,
     doorbells: Vec<OwnedFd>,
     bar1_bytes: u64,
-    /// Held over a register access, so that a claim has one winner.
-    access: Mutex<()>,
+    /// Which client has claimed a channel. Held over a claim or release, so that it has one winner.
+    owners: Mutex<BTreeMap<u32, u64>>,
+    next_client: AtomicU64,
     clients: Mutex<usize>,
 }
 
@@ -72,7 +74,8 @@ impl Server {
             bar1,
             doorbells,
             bar1_bytes,
-            access: Mutex::new(()),
+            owners: Mutex::new(BTreeMap::new()),
+            next_client: AtomicU64::new(0),
             clients: Mutex::new(0),
         };
         Ok(Server {
@@ -100,13 +103,11 @@ impl Server {
             std::thread::Builder::new()
                 .name("vgpu-local-client".into())
                 .spawn(move || {
-                    let mut claimed = BTreeSet::new();
-                    if let Err(error) = shared.serve(&connection, &mut claimed) {
+                    let client = shared.next_client.fetch_add(1, Ordering::Relaxed);
+                    if let Err(error) = shared.serve(&connection, client) {
                         tracing::debug!(%error, "a client's connection ended");
                     }
-                    for channel in claimed {
-                        shared.device.release_channel(channel);
-                    }
+                    shared.release_all(client);
                     *shared
                         .clients
                         .lock()
@@ -114,15 +115,10 @@ impl Server {
                 })?;
         }
     }
-
-    /// Ends every session, as the end of the process would not (threads die unseen).
-    pub fn reset(&self) {
-        self.shared.device.reset();
-    }
 }
 
 impl Shared {
-    fn serve(&self, connection: &Connection, claimed: &mut BTreeSet<u32>) -> io::Result<()> {
+    fn serve(&self, connection: &Connection, client: u64) -> io::Result<()> {
         let mut greeting = Vec::with_capacity(32);
         greeting.extend_from_slice(GREETING);
         greeting.extend_from_slice(&(self.doorbells.len() as u32).to_le_bytes());
@@ -152,7 +148,7 @@ impl Shared {
             let answer = match operation {
                 0 => self.device.mmio_read(offset, size),
                 1 => {
-                    self.write(offset, size, value, claimed);
+                    self.write(offset, size, value, client);
                     0
                 }
                 other => {
@@ -165,22 +161,37 @@ impl Shared {
         }
     }
 
-    /// A write, with note of the channels that it claims.
-    fn write(&self, offset: u64, size: u32, value: u64, claimed: &mut BTreeSet<u32>) {
-        let _guard = self.access.lock().unwrap_or_else(PoisonError::into_inner);
+    fn owners(&self) -> MutexGuard<'_, BTreeMap<u32, u64>> {
+        self.owners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A write, with note of who claims a channel.
+    fn write(&self, offset: u64, size: u32, value: u64, client: u64) {
         let Place::Channel(number, ChannelReg::Control) = regs::decode(offset) else {
             return self.device.mmio_write(offset, size, value);
         };
+        let mut owners = self.owners();
         let state = || {
             self.device
                 .mmio_read(regs::channel_offset(number, ChannelReg::State), 4) as u32
         };
+        let free = ChannelState::Free as u32;
         let before = state();
         self.device.mmio_write(offset, size, value);
-        if before == ChannelState::Free as u32 && state() == ChannelState::Claimed as u32 {
-            claimed.insert(number);
-        } else if before != ChannelState::Free as u32 && state() != before {
-            claimed.remove(&number);
+        if before == free && state() != free {
+            // Whoever had it before has nothing to do with it any more.
+            owners.insert(number, client);
         }
+    }
+
+    /// Releases what a client that has gone had claimed and nobody has claimed since.
+    fn release_all(&self, client: u64) {
+        let mut owners = self.owners();
+        owners.retain(|channel, owner| {
+            if *owner == client {
+                self.device.release_channel(*channel);
+            }
+            *owner != client
+        });
     }
 }
