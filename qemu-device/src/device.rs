@@ -2,8 +2,8 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use vgpu_mediator::{Mediator, MediatorError};
@@ -69,7 +69,9 @@ pub(crate) struct Shared {
     /// Bytes held by half-received messages of all channels.
     pub assembly_bytes: AtomicU64,
     host: Arc<dyn Host>,
-    irq_status: AtomicU64,
+    /// Channels with an interrupt pending. Held over raising and lowering, so that the line always
+    /// shows what is here.
+    irq_status: Mutex<u64>,
     scratch: AtomicU32,
     guest_errors: AtomicU32,
 }
@@ -93,9 +95,15 @@ impl Shared {
         }
     }
 
-    pub fn raise_irq(&self, channel: u32) {
+    fn irq_status(&self) -> MutexGuard<'_, u64> {
         self.irq_status
-            .fetch_or(1 << (channel & 63), Ordering::AcqRel);
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn raise_irq(&self, channel: u32) {
+        let mut status = self.irq_status();
+        *status |= 1 << (channel & 63);
         self.host.raise_irq(channel);
     }
 }
@@ -127,7 +135,7 @@ impl Device {
             channels: channels.map_err(DeviceError::Channels)?,
             assembly_bytes: AtomicU64::new(0),
             host,
-            irq_status: AtomicU64::new(0),
+            irq_status: Mutex::new(0),
             scratch: AtomicU32::new(0),
             guest_errors: AtomicU32::new(0),
         });
@@ -181,7 +189,7 @@ impl Device {
     fn read_control(&self, reg: Reg) -> u32 {
         let hash = vgpu_protocol::PROTOCOL_HASH;
         let layout = &self.shared.layout;
-        let irq = self.shared.irq_status.load(Ordering::Acquire);
+        let irq = *self.shared.irq_status();
         match reg {
             Reg::NoChip | Reg::NoChip1 | Reg::DeviceReset => 0,
             Reg::Magic => MAGIC,
@@ -245,8 +253,9 @@ impl Device {
     }
 
     fn clear_irq(&self, bits: u64) {
-        let before = self.shared.irq_status.fetch_and(!bits, Ordering::AcqRel);
-        if before & !bits == 0 {
+        let mut status = self.shared.irq_status();
+        *status &= !bits;
+        if *status == 0 {
             self.shared.host.lower_irq();
         }
     }
