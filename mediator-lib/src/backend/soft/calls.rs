@@ -2,23 +2,20 @@
 
 use std::sync::{Arc, OnceLock};
 
-use cudarc::driver::sys::{
-    CUevent_flags_enum, CUfunction_attribute_enum as FuncAttr, CUlimit_enum as Limit,
-};
+use cudarc::driver::sys::CUevent_flags_enum;
 use vgpu_protocol::Status;
 use vgpu_protocol::calls::{
     ArenaSpan, Calls, CtxId, DevPtr, DeviceInfo, EventId, FunctionId, FunctionInfo, HelloInfo,
     JitOption, ModuleId, ModuleLoaded, StreamId,
 };
-use vgpu_protocol::limits::{MAX_INLINE_COPY_BYTES, MAX_JIT_LOG_BYTES, MAX_ROWS};
+use vgpu_protocol::limits::{MAX_INLINE_COPY_BYTES, MAX_ROWS};
 use vgpu_protocol::wire::Blob;
-use vgpu_soft_gpu::{Function, LaunchConfig, LoadError, LoadOptions, Module};
+use vgpu_soft_gpu::LaunchConfig;
 
-use super::copy;
-use super::ctx::Allocation;
-use super::device;
+use super::ctx::{self, Allocation};
 use super::op::Work;
-use super::session::{EventEntry, FunctionEntry, ModuleEntry, Record, SoftSession, StreamEntry};
+use super::session::{EventEntry, Record, SoftSession, StreamEntry};
+use super::{copy, device, launch};
 
 /// Copies up to this size are done by the worker itself when nothing is queued: longer ones would
 /// keep it from reading the ring.
@@ -100,14 +97,14 @@ impl Calls for SoftSession {
 
     fn ctx_get_limit(&mut self, ctx: CtxId, limit: u32) -> Result<u64, Status> {
         let entry = self.current(ctx)?;
-        let default = default_limit(limit)?;
+        let default = ctx::default_limit(limit)?;
         Ok(entry.limits.get(&limit).copied().unwrap_or(default))
     }
 
     fn ctx_set_limit(&mut self, ctx: CtxId, limit: u32, value: u64) -> Result<(), Status> {
         self.current(ctx)?;
         // Every limit that is answered is fixed: a request for no more than it is met already.
-        if value > default_limit(limit)? {
+        if value > ctx::default_limit(limit)? {
             return Err(Status::ERROR_NOT_SUPPORTED);
         }
         Ok(())
@@ -119,40 +116,11 @@ impl Calls for SoftSession {
         image: &[u8],
         _options: Vec<JitOption>,
     ) -> Result<ModuleLoaded, Status> {
-        let entry = self.current(ctx)?;
-        let space = Arc::clone(&entry.shared.space);
-        let before = space.used();
-        let module = match Module::load(image, &LoadOptions::default(), &space) {
-            Ok(module) => module,
-            Err(error) => return Ok(load_failure(&error)),
-        };
-        let globals = space.used().saturating_sub(before);
-        let Some(share) = self.context.budget.take(globals) else {
-            return Err(Status::ERROR_OUT_OF_MEMORY);
-        };
-        let info_log = cut(module.info_log());
-        let id = self.modules.add(ModuleEntry {
-            ctx,
-            module: Arc::new(module),
-            share: Some(share),
-        })?;
-        Ok(ModuleLoaded {
-            status: 0,
-            module: id,
-            info_log,
-            error_log: String::new(),
-        })
+        self.load_module(ctx, image)
     }
 
     fn module_unload(&mut self, _: CtxId, module: ModuleId) -> Result<(), Status> {
-        let entry = self.modules.remove(module)?;
-        self.functions.take_if(|f| f.module == module);
-        let work = Work::Unload {
-            module: entry.module,
-            share: entry.share,
-        };
-        self.last_free = self.submit(entry.ctx, StreamId(0), work, true)?;
-        Ok(())
+        self.unload_module(module)
     }
 
     fn module_get_function(
@@ -161,34 +129,7 @@ impl Calls for SoftSession {
         module: ModuleId,
         name: &str,
     ) -> Result<FunctionInfo, Status> {
-        let entry = self.modules.get(module)?;
-        let function = entry.module.function(name).ok_or(Status::ERROR_NOT_FOUND)?;
-        if let Some(why) = function.unsupported() {
-            tracing::warn!(
-                kernel = name,
-                why,
-                "a kernel that the software GPU cannot execute"
-            );
-            return Err(Status::ERROR_NOT_SUPPORTED);
-        }
-        let params = function
-            .params()
-            .iter()
-            .map(|p| (p.offset, p.size))
-            .collect();
-        let attributes = function_attributes(&function);
-        let max_dynamic_shared = default_dynamic_shared(&function);
-        let entry = FunctionEntry {
-            ctx: entry.ctx,
-            module,
-            function,
-            max_dynamic_shared,
-        };
-        Ok(FunctionInfo {
-            function: self.functions.add(entry)?,
-            params,
-            attributes,
-        })
+        self.get_function(module, name)
     }
 
     fn module_get_global(
@@ -209,26 +150,7 @@ impl Calls for SoftSession {
         attribute: i32,
         value: i32,
     ) -> Result<(), Status> {
-        let entry = self.functions.get_mut(function)?;
-        if attribute == FuncAttr::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES as i32 {
-            let room = device::SHARED_BYTES_PER_BLOCK_OPTIN
-                .saturating_sub(entry.function.static_shared_bytes());
-            let bytes = u32::try_from(value).map_err(|_| Status::ERROR_INVALID_VALUE)?;
-            if bytes > room {
-                return Err(Status::ERROR_INVALID_VALUE);
-            }
-            entry.max_dynamic_shared = bytes;
-            return Ok(());
-        }
-        if attribute == FuncAttr::CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT as i32 {
-            // "This is only a hint" (cuFuncSetAttribute); the software GPU has no carveout.
-            return if (-1..=100).contains(&value) {
-                Ok(())
-            } else {
-                Err(Status::ERROR_INVALID_VALUE)
-            };
-        }
-        Err(Status::ERROR_INVALID_VALUE)
+        self.set_function_attribute(function, attribute, value)
     }
 
     fn launch_kernel(
@@ -246,7 +168,7 @@ impl Calls for SoftSession {
         if entry.ctx != owner {
             return Err(Status::ERROR_INVALID_HANDLE);
         }
-        check_launch(entry, grid, block, shared_bytes, params)?;
+        launch::check(entry, grid, block, shared_bytes, params)?;
         let work = Work::Launch {
             function: Arc::clone(&entry.function),
             config: LaunchConfig {
@@ -646,116 +568,5 @@ impl Calls for SoftSession {
             (Some(start), Some(end)) => Ok((*start - *end).as_secs_f64() as f32 * -1e3),
             _ => Err(Status::ERROR_NOT_READY),
         }
-    }
-}
-
-/// The only limits that mean something to the software GPU, and what they are.
-fn default_limit(limit: u32) -> Result<u64, Status> {
-    const STACK: u32 = Limit::CU_LIMIT_STACK_SIZE as u32;
-    const PRINTF: u32 = Limit::CU_LIMIT_PRINTF_FIFO_SIZE as u32;
-    const HEAP: u32 = Limit::CU_LIMIT_MALLOC_HEAP_SIZE as u32;
-    match limit {
-        STACK => Ok(1024),
-        PRINTF | HEAP => Ok(0),
-        _ => Err(Status::ERROR_NOT_SUPPORTED),
-    }
-}
-
-fn cut(log: &str) -> String {
-    let end = (0..=log.len().min(MAX_JIT_LOG_BYTES as usize))
-        .rev()
-        .find(|i| log.is_char_boundary(*i));
-    log[..end.unwrap_or(0)].to_owned()
-}
-
-fn load_failure(error: &LoadError) -> ModuleLoaded {
-    let status = match error {
-        LoadError::InvalidPtx { .. } => Status::ERROR_INVALID_PTX,
-        LoadError::UnsupportedPtxVersion { .. } => Status::ERROR_UNSUPPORTED_PTX_VERSION,
-        LoadError::NoBinaryForGpu => Status::ERROR_NO_BINARY_FOR_GPU,
-        LoadError::OutOfMemory(_) => Status::ERROR_OUT_OF_MEMORY,
-        _ => Status::ERROR_INVALID_IMAGE,
-    };
-    let error_log = match error {
-        LoadError::InvalidPtx { log, .. } => cut(log),
-        other => cut(&other.to_string()),
-    };
-    ModuleLoaded {
-        status: status.0,
-        module: ModuleId(0),
-        info_log: String::new(),
-        error_log,
-    }
-}
-
-fn default_dynamic_shared(function: &Function) -> u32 {
-    device::SHARED_BYTES_PER_BLOCK.saturating_sub(function.static_shared_bytes())
-}
-
-fn function_attributes(function: &Function) -> Vec<(i32, i32)> {
-    use FuncAttr::*;
-    let signed = |v: u32| i32::try_from(v).unwrap_or(i32::MAX);
-    [
-        (
-            CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK,
-            function.max_threads_per_block(),
-        ),
-        (
-            CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES,
-            function.static_shared_bytes(),
-        ),
-        (CU_FUNC_ATTRIBUTE_CONST_SIZE_BYTES, function.const_bytes()),
-        (
-            CU_FUNC_ATTRIBUTE_LOCAL_SIZE_BYTES,
-            function.local_bytes_per_thread(),
-        ),
-        (CU_FUNC_ATTRIBUTE_NUM_REGS, function.registers()),
-        (CU_FUNC_ATTRIBUTE_PTX_VERSION, function.ptx_version()),
-        (CU_FUNC_ATTRIBUTE_BINARY_VERSION, function.binary_version()),
-        (CU_FUNC_ATTRIBUTE_CACHE_MODE_CA, 0),
-        (
-            CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
-            default_dynamic_shared(function),
-        ),
-    ]
-    .into_iter()
-    .map(|(attribute, value)| (attribute as i32, signed(value)))
-    .chain([(
-        CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT as i32,
-        -1,
-    )])
-    .collect()
-}
-
-/// What `cuLaunchKernel` documents as `ERROR_INVALID_VALUE`.
-fn check_launch(
-    entry: &FunctionEntry,
-    grid: [u32; 3],
-    block: [u32; 3],
-    shared_bytes: u32,
-    params: &[u8],
-) -> Result<(), Status> {
-    let inside =
-        |size: [u32; 3], max: [u32; 3]| size.iter().zip(max).all(|(s, m)| (1..=m).contains(s));
-    // Not a plain product: three times 2³² − 1 is more than 64 bits hold.
-    let threads = block
-        .iter()
-        .fold(1u64, |threads, b| threads.saturating_mul(u64::from(*b)));
-    let needed = entry
-        .function
-        .params()
-        .iter()
-        .map(|p| u64::from(p.offset) + u64::from(p.size))
-        .max()
-        .unwrap_or(0);
-    let ok = inside(grid, device::MAX_GRID)
-        && inside(block, device::MAX_BLOCK)
-        && threads <= u64::from(entry.function.max_threads_per_block())
-        && shared_bytes <= entry.max_dynamic_shared
-        && params.len() as u64 == needed;
-    if ok {
-        Ok(())
-    } else {
-        Err(Status::ERROR_INVALID_VALUE)
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use cudarc::driver::sys::CUlimit_enum as Limit;
 use vgpu_protocol::Status;
 use vgpu_soft_gpu::AddressSpace;
 
@@ -64,5 +65,17 @@ impl Context {
     pub fn take_error(&self) -> Result<(), Status> {
         self.sticky()?;
         Status(self.pending.swap(0, Ordering::AcqRel)).ok()
+    }
+}
+
+/// The only limits that mean something to the software GPU, and what they are.
+pub fn default_limit(limit: u32) -> Result<u64, Status> {
+    const STACK: u32 = Limit::CU_LIMIT_STACK_SIZE as u32;
+    const PRINTF: u32 = Limit::CU_LIMIT_PRINTF_FIFO_SIZE as u32;
+    const HEAP: u32 = Limit::CU_LIMIT_MALLOC_HEAP_SIZE as u32;
+    match limit {
+        STACK => Ok(1024),
+        PRINTF | HEAP => Ok(0),
+        _ => Err(Status::ERROR_NOT_SUPPORTED),
     }
 }

@@ -7,6 +7,7 @@
 //! | [`op`] | one piece of such work |
 //! | [`ctx`] | contexts |
 //! | [`copy`] | raw copies between arena and device memory (the backend's only unsafe code) |
+//! | [`module`], [`launch`] | modules and kernels, what a launch must satisfy |
 //! | [`session`] | the session's tables and helpers |
 //! | [`calls`] | the bodies of the call table's rows |
 
@@ -15,6 +16,8 @@ mod copy;
 mod ctx;
 mod device;
 mod engine;
+mod launch;
+mod module;
 mod op;
 mod session;
 
