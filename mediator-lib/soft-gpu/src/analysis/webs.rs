@@ -235,6 +235,7 @@ mod tests {
             params: vec![],
             rets: vec![],
             local_bytes: 0,
+            may_wait: false,
             sites: vec![],
         }
     }

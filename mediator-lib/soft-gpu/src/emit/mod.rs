@@ -30,6 +30,7 @@ pub fn emit(functions: &[(u32, Func)], mode: Mode, isa: Isa) -> Program {
         .collect();
     let mut p = Program {
         has_calls: functions.len() > 1,
+        may_wait: functions.iter().any(|(_, f)| f.may_wait),
         ..Program::default()
     };
     for (at, (index, f)) in functions.iter().enumerate() {

@@ -4,12 +4,13 @@
 use std::io;
 use std::sync::atomic::AtomicBool;
 
+use super::deopt::{Place, deopt};
 use super::insn::{Insn, NONE, Program};
 use super::lanes::{LANES, Lane};
 use super::memory::{Cache, Memory};
 use super::region::Region;
 use super::run::{Stop, lane_at, run};
-use super::warp::{FaultKind, Identity, LaneFault, Status, Warp};
+use super::warp::{FaultKind, Identity, LaneFault, Status, TURN, Warp};
 use super::warp_ops::fill;
 use crate::ir::Source;
 use crate::memory::Range;
@@ -21,6 +22,9 @@ pub const CALL_REGISTER_BYTES: usize = 8 << 20;
 /// Local memory per thread of a kernel that calls functions, beyond what the
 /// kernel itself declares: its stack.
 pub const CALL_STACK_BYTES: u64 = 16 << 10;
+
+/// Turns after which the lanes of a warp are thought to wait for each other.
+const PATIENCE: u32 = 8;
 
 /// What all blocks of a launch share.
 pub struct LaunchShared<'a> {
@@ -204,6 +208,8 @@ impl BlockRunner {
                 register_bytes: self.register_bytes,
                 chains: s.program.chains.as_ptr(),
                 reference: false,
+                turn: TURN,
+                turns: 0,
             };
             for x in &kernel.fills {
                 // Only the block's number changes from block to block.
@@ -249,35 +255,11 @@ impl BlockRunner {
                         if total == 1 {
                             std::thread::yield_now();
                         }
+                        self.turn_over(s, k, block)?;
                     }
                     Stop::Aborted => return Err(BlockError::Aborted),
                     Stop::Fault => return Err(self.fault(k, block)),
-                    Stop::Deopt(pc) => {
-                        self.deopts += 1;
-                        if super::deopt::deopt(
-                            &mut self.warps[k],
-                            s,
-                            pc,
-                            &mut self.reference_registers[k],
-                        )
-                        .is_err()
-                        {
-                            let w = &mut self.warps[k];
-                            let lane = w.mask.trailing_zeros() & 31;
-                            w.fault = Some(LaneFault {
-                                kind: FaultKind::StackOverflow,
-                                lane,
-                                addr: 0,
-                                bytes: 0,
-                                space: "",
-                                write: false,
-                            });
-                            w.fault_pc = pc;
-                            return Err(self.fault(k, block));
-                        }
-                        self.warps[k].memory.caches = self.reference_caches.as_mut_ptr();
-                        self.warps[k].memory.cache_count = self.reference_caches.len();
-                    }
+                    Stop::Deopt(pc) => self.to_reference(s, k, Place::Operation(pc), block)?,
                 }
             }
             if !ran && done < total {
@@ -300,6 +282,56 @@ impl BlockRunner {
                 return Err(self.fault(k, block));
             }
         }
+        Ok(())
+    }
+
+    /// A warp used its turn: if its lanes may wait for each other, let others run.
+    fn turn_over(
+        &mut self,
+        s: &LaunchShared<'_>,
+        k: usize,
+        block: [u32; 3],
+    ) -> Result<(), BlockError> {
+        let w = &mut self.warps[k];
+        w.turns += 1;
+        if !s.program.may_wait || w.turns < PATIENCE || !w.can_yield() {
+            return Ok(());
+        }
+        if !w.reference {
+            let pc = w.pc;
+            self.to_reference(s, k, Place::Block(pc), block)?;
+        }
+        self.warps[k].yield_lanes();
+        Ok(())
+    }
+
+    /// Continues a warp in the reference code.
+    fn to_reference(
+        &mut self,
+        s: &LaunchShared<'_>,
+        k: usize,
+        place: Place,
+        block: [u32; 3],
+    ) -> Result<(), BlockError> {
+        self.deopts += 1;
+        let w = &mut self.warps[k];
+        let (Place::Operation(pc) | Place::Block(pc)) = place;
+        if deopt(w, s, place, &mut self.reference_registers[k]).is_err() {
+            let lane = w.mask.trailing_zeros() & 31;
+            let kind = FaultKind::StackOverflow;
+            w.fault = Some(LaneFault {
+                kind,
+                lane,
+                addr: 0,
+                bytes: 0,
+                space: "",
+                write: false,
+            });
+            w.fault_pc = pc;
+            return Err(self.fault(k, block));
+        }
+        w.memory.caches = self.reference_caches.as_mut_ptr();
+        w.memory.cache_count = self.reference_caches.len();
         Ok(())
     }
 

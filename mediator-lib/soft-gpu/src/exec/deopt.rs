@@ -87,24 +87,36 @@ unsafe fn copy_slot(a: *mut u8, s: &Slot, b: *mut u8, t: &Slot) {
     }
 }
 
-/// Continues `w` in the reference code at what `pc` (an operation that asked
-/// for it, with block and index in `d[2]` and `d[3]`) stands for.
+/// Where a warp leaves the optimised code.
+#[derive(Clone, Copy, Debug)]
+pub enum Place {
+    /// An operation that asked for it, with block and index in `d[2]` and `d[3]`.
+    Operation(u32),
+    /// The start of a block.
+    Block(u32),
+}
+
+/// Continues `w` in the reference code.
 pub fn deopt(
     w: &mut Warp,
     s: &LaunchShared<'_>,
-    pc: u32,
+    at: Place,
     region: &mut Option<Region>,
 ) -> io::Result<()> {
     let (from, to) = (s.program, s.reference);
-    let Some(i) = from.insns.get(pc as usize) else {
-        return lost("an operation");
-    };
-    let code = to.functions.get(w.function as usize);
-    let target = code
-        .and_then(|c| c.inst_pcs.get(i.d[2] as usize))
-        .and_then(|b| b.get(i.d[3] as usize));
-    let Some(&target) = target else {
-        return lost("an operation");
+    let target = match at {
+        Place::Block(pc) => place(from, to, w.function, pc)?,
+        Place::Operation(pc) => {
+            let Some(i) = from.insns.get(pc as usize) else {
+                return lost("an operation");
+            };
+            let code = to.functions.get(w.function as usize);
+            let block = code.and_then(|c| c.inst_pcs.get(i.d[2] as usize));
+            match block.and_then(|b| b.get(i.d[3] as usize)) {
+                Some(&pc) => pc,
+                None => return lost("an operation"),
+            }
+        }
     };
     let frame0 = to.functions.first().map_or(0, |f| f.frame_bytes) as usize;
     let bytes = if to.has_calls {

@@ -159,6 +159,8 @@ pub struct Program {
     pub sites: Vec<(u32, Site)>,
     /// Number of range caches.
     pub caches: u32,
+    /// Whether it may wait for what another thread writes.
+    pub may_wait: bool,
     /// Whether it calls functions.
     pub has_calls: bool,
 }

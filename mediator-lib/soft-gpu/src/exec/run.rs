@@ -9,10 +9,6 @@ use super::warp::{Entry, FaultKind, LaneFault, MAX_SIMT_DEPTH, Status, Warp};
 use super::warp_ops::fill;
 use crate::ir::windows::{FUNCTION_STEP, FUNCTION_WINDOW};
 
-/// Backward branches after which a warp lets the others of its block run, so
-/// that a warp may wait for another one's memory.
-const TURN: u32 = 1 << 14;
-
 /// Why a warp stopped running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
@@ -61,7 +57,7 @@ pub fn run(w: &mut Warp, program: &Program, abort: &AtomicBool) -> Stop {
     let insns: &[Insn] = &program.insns;
     let mut pc = w.pc;
     let mut f = w.registers.wrapping_add(w.frame);
-    let mut turn = TURN;
+    let mut turn = w.turn;
     macro_rules! back_edge {
         ($target:expr) => {
             if $target < pc {

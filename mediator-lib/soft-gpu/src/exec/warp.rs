@@ -178,13 +178,69 @@ pub struct Warp {
     pub registers: *mut u8,
     /// Bytes of it.
     pub register_bytes: usize,
+    /// Backward branches of a turn.
+    pub turn: u32,
+    /// Turns used up in a row.
+    pub turns: u32,
     /// Fused chains of the program it runs.
     pub chains: *const super::fast::Chain,
     /// Whether it runs the reference code.
     pub reference: bool,
 }
 
+/// Backward branches after which a warp lets the others of its block run, so
+/// that a warp may wait for another one's memory.
+pub const TURN: u32 = 1 << 14;
+/// The same once lanes of the warp wait for each other.
+const SHORT_TURN: u32 = 1 << 8;
+
 impl Warp {
+    /// Whether lanes wait that could run instead of the ones that do: they
+    /// reached the place where all meet, or the start of another branch.
+    pub fn can_yield(&self) -> bool {
+        match self.stack.last() {
+            Some(Entry::Lanes { pc, mask, rpc }) => {
+                let others = mask & !self.mask & !self.dead;
+                others != 0 && (*pc == self.rpc || *rpc == self.rpc)
+            }
+            _ => false,
+        }
+    }
+
+    /// Lets the waiting lanes run, the running ones wait: a lane may hold what
+    /// the others spin for. Only reference code may do so, since it alone leaves
+    /// the registers of lanes that do not run as they are.
+    pub fn yield_lanes(&mut self) {
+        let Some(Entry::Lanes { pc, mask, rpc }) = self.stack.last().copied() else {
+            return;
+        };
+        let own = Entry::Lanes {
+            pc: self.pc,
+            mask: self.mask,
+            rpc: self.rpc,
+        };
+        if pc == self.rpc {
+            // The others have left the loop: they go ahead alone, and all meet later.
+            let others = mask & !self.mask & !self.dead;
+            self.stack.pop();
+            self.stack.push(Entry::Lanes {
+                pc: self.pc,
+                mask: self.mask,
+                rpc,
+            });
+            (self.pc, self.mask, self.rpc) = (pc, others, rpc);
+        } else {
+            // Siblings take turns: the running lanes queue up behind the others.
+            let same = |e: &&Entry| matches!(e, Entry::Lanes { rpc: r, .. } if *r == self.rpc);
+            let group = self.stack.iter().rev().take_while(same).count();
+            let at = self.stack.len() - group;
+            self.stack.insert(at, own);
+            self.stack.pop();
+            (self.pc, self.mask, self.rpc) = (pc, mask & !self.dead, rpc);
+        }
+        self.turn = SHORT_TURN;
+    }
+
     /// Takes the next waiting lanes; false if the warp has ended.
     pub fn pop(&mut self) -> bool {
         while let Some(e) = self.stack.pop() {

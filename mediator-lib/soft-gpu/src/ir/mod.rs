@@ -269,6 +269,8 @@ pub struct Func {
     pub rets: Vec<V>,
     /// Bytes of local memory per thread.
     pub local_bytes: u32,
+    /// Whether it may wait for what another thread writes: atomics, volatile loads.
+    pub may_wait: bool,
     /// Sites of the operations.
     pub sites: Vec<Site>,
 }

@@ -74,6 +74,7 @@ impl<'a> Lower<'a> {
                 params: Vec::new(),
                 rets: Vec::new(),
                 local_bytes: 0,
+                may_wait: false,
                 sites: body
                     .insns
                     .iter()

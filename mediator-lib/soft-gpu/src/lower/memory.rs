@@ -7,6 +7,10 @@ use crate::ptx::types::{Space, Ty};
 
 impl Lower<'_> {
     pub(super) fn memory(&mut self, name: &str) -> Res<()> {
+        self.func.may_wait |= name == "atom"
+            || ["volatile", "relaxed", "acquire", "mmio"]
+                .iter()
+                .any(|m| self.has(m));
         if self.has("v8") {
             return self.unsupported();
         }
