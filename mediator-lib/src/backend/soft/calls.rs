@@ -96,15 +96,14 @@ impl Calls for SoftSession {
     }
 
     fn ctx_get_limit(&mut self, ctx: CtxId, limit: u32) -> Result<u64, Status> {
-        let entry = self.current(ctx)?;
-        let default = ctx::default_limit(limit)?;
-        Ok(entry.limits.get(&limit).copied().unwrap_or(default))
+        self.current(ctx)?;
+        ctx::limit(limit)
     }
 
     fn ctx_set_limit(&mut self, ctx: CtxId, limit: u32, value: u64) -> Result<(), Status> {
         self.current(ctx)?;
-        // Every limit that is answered is fixed: a request for no more than it is met already.
-        if value > ctx::default_limit(limit)? {
+        // Limits are fixed: a request for no more than there is, is met already.
+        if value > ctx::limit(limit)? {
             return Err(Status::ERROR_NOT_SUPPORTED);
         }
         Ok(())

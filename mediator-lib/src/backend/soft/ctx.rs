@@ -24,8 +24,6 @@ pub struct ContextEntry {
     pub shared: Arc<Context>,
     /// Allocations by address; the number is the size in bytes.
     pub allocations: BTreeMap<u64, Allocation>,
-    /// `CU_LIMIT_*` values that the guest has set.
-    pub limits: BTreeMap<u32, u64>,
     /// Number of the last operation on the default stream.
     pub default_stream_last: u64,
 }
@@ -69,7 +67,7 @@ impl Context {
 }
 
 /// The only limits that mean something to the software GPU, and what they are.
-pub fn default_limit(limit: u32) -> Result<u64, Status> {
+pub fn limit(limit: u32) -> Result<u64, Status> {
     const STACK: u32 = Limit::CU_LIMIT_STACK_SIZE as u32;
     const PRINTF: u32 = Limit::CU_LIMIT_PRINTF_FIFO_SIZE as u32;
     const HEAP: u32 = Limit::CU_LIMIT_MALLOC_HEAP_SIZE as u32;

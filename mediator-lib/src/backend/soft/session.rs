@@ -118,7 +118,6 @@ impl SoftSession {
         self.contexts.add(ContextEntry {
             shared: Context::new(space),
             allocations: BTreeMap::new(),
-            limits: BTreeMap::new(),
             default_stream_last: 0,
         })
     }
