@@ -4,6 +4,7 @@
 
 mod function;
 mod fuse;
+mod operations;
 
 use std::collections::HashMap;
 

@@ -259,7 +259,7 @@ impl BlockRunner {
                     }
                     Stop::Aborted => return Err(BlockError::Aborted),
                     Stop::Fault => return Err(self.fault(k, block)),
-                    Stop::Deopt(pc) => self.to_reference(s, k, Place::Operation(pc), block)?,
+                    Stop::Deopt(pc) => self.enter_reference(s, k, Place::Operation(pc), block)?,
                 }
             }
             if !ran && done < total {
@@ -299,14 +299,14 @@ impl BlockRunner {
         }
         if !w.reference {
             let pc = w.pc;
-            self.to_reference(s, k, Place::Block(pc), block)?;
+            self.enter_reference(s, k, Place::Block(pc), block)?;
         }
         self.warps[k].yield_lanes();
         Ok(())
     }
 
     /// Continues a warp in the reference code.
-    fn to_reference(
+    fn enter_reference(
         &mut self,
         s: &LaunchShared<'_>,
         k: usize,

@@ -6,6 +6,7 @@ pub mod lexer;
 pub mod opcodes;
 pub mod parser;
 pub mod types;
+mod variables;
 
 pub use parser::parse;
 
