@@ -1,11 +1,12 @@
 //! The device alone in this process, without QEMU.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use vgpu_protocol::window::Window;
 use vgpu_stub::{Config, Device, Host, Properties, SharedMemory};
-use vgpu_test_harness::machine::VM_ID;
+use vgpu_test_harness::machine::{VM_ID, wait_until};
 use vgpu_test_harness::{Machine, Spec, device_bodies};
 
 /// A machine that remembers what the device did to it.
@@ -13,15 +14,23 @@ use vgpu_test_harness::{Machine, Spec, device_bodies};
 struct Board {
     raised: AtomicU64,
     lowered: AtomicU32,
+    pin: AtomicBool,
+    /// What happens elsewhere while the pin is being lowered.
+    meanwhile: Mutex<Option<Box<dyn FnOnce() + Send>>>,
     errors: Mutex<Vec<String>>,
 }
 
 impl Host for Board {
     fn raise_irq(&self, channel: u32) {
+        self.pin.store(true, Ordering::SeqCst);
         self.raised.fetch_or(1 << channel, Ordering::SeqCst);
     }
     fn lower_irq(&self) {
         self.lowered.fetch_add(1, Ordering::SeqCst);
+        if let Some(meanwhile) = self.meanwhile.lock().expect("lock").take() {
+            meanwhile();
+        }
+        self.pin.store(false, Ordering::SeqCst);
     }
     fn guest_error(&self, message: &str) {
         self.errors.lock().expect("lock").push(message.to_owned());
@@ -161,13 +170,114 @@ fn the_line_is_lowered_when_the_last_channel_is_served() {
             Default::default(),
             vec![],
         );
-        vgpu_test_harness::machine::wait_until("the interrupt comes", || m.take_interrupt(channel));
+        wait_until("the interrupt comes", || m.take_interrupt(channel));
     }
     let before = lowered();
     m.set_reg(vgpu_protocol::regs::Reg::IrqStatusLo, 1);
     assert_eq!(lowered(), before, "channel 1 still waits");
     m.set_reg(vgpu_protocol::regs::Reg::IrqStatusLo, 2);
     assert_eq!(lowered(), before + 1);
+}
+
+/// Three guests sleep until they are interrupted; a fourth thread is the interrupt handler.
+#[test]
+fn the_pin_is_high_exactly_while_a_channel_waits() {
+    use vgpu_protocol::regs::{ChannelReg, Reg};
+    const TURNS: u32 = 500;
+    let m = InProcess::start(Spec::default());
+    let served: [AtomicU32; 3] = Default::default();
+    std::thread::scope(|scope| {
+        for channel in 0..3u32 {
+            let (m, served) = (&m, &served[channel as usize]);
+            scope.spawn(move || {
+                let guest = vgpu_test_harness::Guest::claim(m, channel);
+                m.set_channel_reg(channel, ChannelReg::IrqEnable, 1);
+                for turn in 0..TURNS {
+                    assert!(guest.park());
+                    guest.send(
+                        2,
+                        vgpu_protocol::message::Flags::empty(),
+                        Default::default(),
+                        vec![],
+                    );
+                    wait_until("the handler has been here", || {
+                        served.load(Ordering::SeqCst) > turn
+                    });
+                    guest.receive();
+                }
+            });
+        }
+        let all = || served.iter().map(|s| s.load(Ordering::SeqCst)).sum::<u32>();
+        while all() < 3 * TURNS {
+            // Quick, as a CPU is: `wait_until` would let all three arrive before it looks.
+            let began = std::time::Instant::now();
+            while !m.board.pin.load(Ordering::SeqCst) {
+                assert!(
+                    began.elapsed() < Duration::from_secs(60),
+                    "an interrupt was lost"
+                );
+                std::thread::yield_now();
+            }
+            let status = m.reg(Reg::IrqStatusLo);
+            assert_ne!(status, 0, "the pin is high for nobody");
+            m.set_reg(Reg::IrqStatusLo, status);
+            for (channel, served) in served.iter().enumerate() {
+                served.fetch_add(status >> channel & 1, Ordering::SeqCst);
+            }
+        }
+    });
+    assert_eq!(m.reg(Reg::IrqStatusLo), 0);
+    assert!(!m.board.pin.load(Ordering::SeqCst));
+}
+
+#[test]
+fn an_interrupt_that_comes_while_the_pin_is_lowered_is_not_lost() {
+    use vgpu_protocol::regs::{ChannelReg, Reg};
+    let m = InProcess::start(Spec::default());
+    let guests = [0, 1].map(|channel| {
+        let guest = vgpu_test_harness::Guest::claim(&m, channel);
+        m.set_channel_reg(channel, ChannelReg::IrqEnable, 1);
+        assert!(guest.park());
+        guest
+    });
+    let ask = |guest: &vgpu_test_harness::Guest<'_, InProcess>| {
+        guest.send(
+            2,
+            vgpu_protocol::message::Flags::empty(),
+            Default::default(),
+            vec![],
+        );
+    };
+    let [first, second] = guests;
+    ask(&first);
+    wait_until("the first interrupt comes", || m.take_interrupt(0));
+    // Channel 1's interrupt comes at the worst moment, or is held up until the pin is low.
+    let lowering = Arc::new(AtomicBool::new(false));
+    let (board, begun) = (Arc::clone(&m.board), Arc::clone(&lowering));
+    *m.board.meanwhile.lock().expect("lock") = Some(Box::new(move || {
+        begun.store(true, Ordering::SeqCst);
+        let began = std::time::Instant::now();
+        while board.raised.load(Ordering::SeqCst) & 2 == 0
+            && began.elapsed() < Duration::from_millis(100)
+        {
+            std::thread::yield_now();
+        }
+    }));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let second = second;
+            wait_until("the pin is being lowered", || {
+                lowering.load(Ordering::SeqCst)
+            });
+            ask(&second);
+        });
+        m.set_reg(Reg::IrqStatusLo, 1);
+    });
+    wait_until("the second interrupt comes", || m.take_interrupt(1));
+    assert_eq!(m.reg(Reg::IrqStatusLo), 2);
+    wait_until("the pin is high, as channel 1 waits", || {
+        m.board.pin.load(Ordering::SeqCst)
+    });
 }
 
 #[test]
@@ -225,7 +335,7 @@ fn a_dropped_device_leaves_no_threads() {
     let guest = vgpu_test_harness::Guest::claim(&m, 0);
     guest.context();
     // A thread names itself once it runs.
-    vgpu_test_harness::machine::wait_until("four workers run", || threads("vgpu-channel") == 4);
+    wait_until("four workers run", || threads("vgpu-channel") == 4);
     drop(guest);
     drop(m);
     assert_eq!(threads("vgpu-"), 0);

@@ -114,7 +114,7 @@ pub fn a_missing_operand_never_executes(bench: &Bench) {
 pub fn images_that_are_none(bench: &Bench) {
     let (client, ctx) = bench.ready();
     let fatbin = 0xba55_ed50_u32.to_le_bytes();
-    let noise: Vec<u8> = (0..5000u32).map(|i| (i * i >> 3) as u8).collect();
+    let noise: Vec<u8> = (0..5000u32).map(|i| ((i * i) >> 3) as u8).collect();
     let images: [&[u8]; 6] = [b"", &[0], &[0; 64], &fatbin, b"\x7fELF\x02\x01\x01", &noise];
     for image in images {
         let loaded = try_load(&client, ctx, image);

@@ -69,16 +69,22 @@ impl Board {
         function.enable();
     }
 
+    /// What is sent for a vector, and where to.
+    pub fn set_message(&self, vector: u32, address: u64, data: u32) {
+        let entry = BAR3 + 16 * u64::from(vector);
+        self.qemu.write(entry, 4, address);
+        self.qemu.write(entry + 4, 4, address >> 32);
+        self.qemu.write(entry + 8, 4, data.into());
+        self.qemu.write(entry + 12, 4, 0);
+    }
+
     /// Enables MSI-X, with a message for each vector.
     pub fn enable_msix(&self) {
         let function = self.function();
         let capability = function.capability(MSIX).expect("MSI-X");
         for vector in 0..self.spec.channels {
-            let entry = BAR3 + 16 * u64::from(vector);
-            self.qemu.write(entry, 4, MESSAGES + 4 * u64::from(vector));
-            self.qemu.write(entry + 4, 4, 0);
-            self.qemu.write(entry + 8, 4, message(vector).into());
-            self.qemu.write(entry + 12, 4, 0);
+            let address = MESSAGES + 4 * u64::from(vector);
+            self.set_message(vector, address, message(vector));
         }
         function.write(capability, 1 << 31);
     }

@@ -76,6 +76,11 @@ pub fn bar1_has_the_size_that_was_asked_for() {
         let low = qemu.read(BAR0 + Reg::Bar1SizeLo.offset(), 4);
         let high = qemu.read(BAR0 + Reg::Bar1SizeHi.offset(), 4);
         assert_eq!(high << 32 | low, bytes);
+        // Anywhere in 64 bits.
+        let above = 0x10_0000_0000;
+        f.map(1, above);
+        qemu.write(above + bytes - 8, 8, 0x1234);
+        assert_eq!(qemu.read(above + bytes - 8, 8), 0x1234);
     }
     // BAR1 is memory: what is written is read, over its whole length.
     let board = Board::start(Spec::default());

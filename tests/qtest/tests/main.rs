@@ -36,6 +36,7 @@ fn main() -> ExitCode {
         wiring::a_doorbell_write_is_an_eventfd,
         wiring::the_interrupt_pin,
         wiring::masked_messages_stay_pending,
+        wiring::messages_to_the_device_itself,
         wiring::the_device_behind_a_root_port,
         wiring::two_devices,
         lifecycle::a_machine_reset_in_mid_command,

@@ -3,7 +3,7 @@
 use vgpu_protocol::calls::CtxId;
 use vgpu_protocol::layout::index;
 use vgpu_protocol::message::Flags;
-use vgpu_protocol::regs::{ChannelReg, MAGIC, Reg, channel_offset};
+use vgpu_protocol::regs::{ChannelCommand, ChannelReg, MAGIC, RESET_KEY, Reg, channel_offset};
 use vgpu_qtest::board::{BAR0, BAR1, BAR3, SLOT, properties};
 use vgpu_qtest::pci::{self, Function, MSIX, config};
 use vgpu_qtest::{Board, Qemu, binary};
@@ -84,6 +84,43 @@ pub fn masked_messages_stay_pending() {
     board.qemu.write(BAR3 + 2 * 16 + 12, 4, 0);
     wait_until("the message is sent", || board.take_interrupt(2));
     assert_eq!(board.qemu.read(pending, 8), 0);
+}
+
+/// A hostile guest lets the device write to its own registers.
+pub fn messages_to_the_device_itself() {
+    let targets = [
+        (Reg::IrqStatusLo.offset(), u32::MAX),
+        (Reg::IrqStatusLo.offset(), 0),
+        (channel_offset(1, ChannelReg::Doorbell), 1),
+        (
+            channel_offset(1, ChannelReg::Control),
+            ChannelCommand::Release as u32,
+        ),
+        (Reg::DeviceReset.offset(), RESET_KEY),
+    ];
+    for (offset, data) in targets {
+        let board = Board::start(Spec::default());
+        board.enable_msix();
+        board.set_message(1, BAR0 + offset, data);
+        for turn in 0..20 {
+            let guest = Guest::claim(&board, 1);
+            board.set_channel_reg(1, ChannelReg::IrqEnable, 1);
+            assert!(guest.park());
+            ask(&guest);
+            // With the message on its way, or come already.
+            board.set_reg(Reg::IrqStatusLo, u32::MAX);
+            if turn % 4 == 3 {
+                board.qemu.qmp(r#"{"execute":"system_reset"}"#);
+                board.qemu.wait_event("RESET");
+                board.map();
+                board.enable_msix();
+                board.set_message(1, BAR0 + offset, data);
+            }
+            board.release(1);
+        }
+        assert_eq!(board.reg(Reg::Magic), MAGIC);
+        Guest::claim(&board, 0).hello();
+    }
 }
 
 pub fn the_device_behind_a_root_port() {
