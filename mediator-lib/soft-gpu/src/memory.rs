@@ -1,6 +1,6 @@
 //! Device memory: an address space per session, backed by one reservation.
 //!
-//! A device address is `DEVICE_BASE` plus an offset into a private anonymous
+//! A device address is the space's base plus an offset into a private anonymous
 //! mapping, so that device address plus a constant is the host address. The
 //! whole mapping stays readable and writable for the life of the space (pages
 //! cost nothing until they are touched), so a host access to a freed range can
@@ -78,6 +78,9 @@ struct State {
 /// The memory of one session.
 pub struct AddressSpace {
     host: NonNull<u8>,
+    slot: u16,
+    /// First device address.
+    base: u64,
     reserved: usize,
     limit: u64,
     state: RwLock<State>,
@@ -94,6 +97,13 @@ unsafe impl Sync for AddressSpace {}
 impl AddressSpace {
     /// Reserves the address range of a space that may hold `limit_bytes`.
     pub fn new(limit_bytes: u64) -> io::Result<Self> {
+        Self::in_slot(limit_bytes, 0)
+    }
+
+    /// The same, at addresses that no space of the same limit in another slot has: under unified
+    /// addressing an address belongs to one context of a process (CUDA Programming Guide,
+    /// "Unified Virtual Address Space").
+    pub fn in_slot(limit_bytes: u64, slot: u16) -> io::Result<Self> {
         if limit_bytes == 0 || limit_bytes > MAX_LIMIT_BYTES {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
@@ -102,6 +112,8 @@ impl AddressSpace {
         }
         // Twice the limit, so that fragmentation is not an early out-of-memory.
         let reserved = (limit_bytes * 2).next_multiple_of(2 << 20) + (64 << 20);
+        // At most 2^46 for each of 2^16 slots.
+        let base = DEVICE_BASE + u64::from(slot) * reserved.next_power_of_two();
         // SAFETY: a fresh private anonymous mapping at an address the kernel chooses; no
         // existing memory is affected. The result is checked.
         let p = unsafe {
@@ -121,9 +133,11 @@ impl AddressSpace {
             return Err(io::Error::other("mmap returned a null mapping"));
         };
         let mut state = State::default();
-        state.free.insert(DEVICE_BASE, reserved);
+        state.free.insert(base, reserved);
         Ok(AddressSpace {
             host,
+            slot,
+            base,
             reserved: reserved as usize,
             limit: limit_bytes,
             state: RwLock::new(state),
@@ -207,7 +221,7 @@ impl AddressSpace {
     }
 
     fn discard(&self, addr: u64, bytes: u64) {
-        let (start, end) = (addr - DEVICE_BASE, addr - DEVICE_BASE + bytes);
+        let (start, end) = (addr - self.base, addr - self.base + bytes);
         let (first, last) = (start.next_multiple_of(PAGE), end / PAGE * PAGE);
         let host = self.host.as_ptr();
         // SAFETY: the caller removed `addr..addr+bytes` from the live allocations, all of
@@ -235,6 +249,11 @@ impl AddressSpace {
         (addr - base < bytes).then_some((base, bytes))
     }
 
+    /// The slot that it was made in.
+    pub fn slot(&self) -> u16 {
+        self.slot
+    }
+
     /// Bytes allocated.
     pub fn used(&self) -> u64 {
         self.state().used
@@ -247,7 +266,7 @@ impl AddressSpace {
 
     /// Host address of device address 0: device address plus this is the host address.
     pub(crate) fn host_delta(&self) -> usize {
-        (self.host.as_ptr() as usize).wrapping_sub(DEVICE_BASE as usize)
+        (self.host.as_ptr() as usize).wrapping_sub(self.base as usize)
     }
 
     /// All live allocations, sorted by address, as a launch sees them.
@@ -274,7 +293,7 @@ impl AddressSpace {
         if !inside && bytes != 0 {
             return Err(AccessError { addr, bytes });
         }
-        let offset = addr.wrapping_sub(DEVICE_BASE);
+        let offset = addr.wrapping_sub(self.base);
         if offset > self.reserved as u64 {
             return Ok((self.host.as_ptr(), 0));
         }
@@ -383,6 +402,23 @@ mod tests {
         let mut back = [1u8; 16];
         s.read(c, &mut back).unwrap();
         assert_eq!(back, [0; 16]);
+    }
+
+    #[test]
+    fn spaces_in_different_slots_have_no_address_in_common() {
+        let limit = 1 << 20;
+        let [a, b, last] = [0, 1, u16::MAX].map(|slot| AddressSpace::in_slot(limit, slot).unwrap());
+        let at = [&a, &b, &last].map(|space| space.alloc(1 << 20, 1).unwrap());
+        assert_eq!(at[0], DEVICE_BASE);
+        assert!(at[0] + (1 << 20) < at[1] && at[1] + (1 << 20) < at[2]);
+        assert!(b.read(at[0], &mut [0]).is_err());
+        b.write(at[1], &[7]).unwrap();
+        let mut back = [0];
+        b.read(at[1], &mut back).unwrap();
+        assert_eq!(back, [7]);
+        // The greatest limit in the last slot stays far below 2^64.
+        let size = (MAX_LIMIT_BYTES * 2 + (64 << 20)).next_power_of_two();
+        assert!(DEVICE_BASE + (u64::from(u16::MAX) + 1) * size < 1 << 63);
     }
 
     #[test]

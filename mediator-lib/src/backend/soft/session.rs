@@ -111,7 +111,16 @@ impl SoftSession {
     }
 
     pub(super) fn new_context(&mut self) -> Result<CtxId, Status> {
-        let space = AddressSpace::new(self.context.budget.limit()).map_err(|error| {
+        // Unified addressing: an address names one context's memory.
+        let taken: Vec<u16> = self
+            .contexts
+            .iter()
+            .map(|(_, c)| c.shared.space.slot())
+            .collect();
+        let slot = (0..=u16::MAX)
+            .find(|slot| !taken.contains(slot))
+            .ok_or(Status::ERROR_OUT_OF_MEMORY)?;
+        let space = AddressSpace::in_slot(self.context.budget.limit(), slot).map_err(|error| {
             tracing::error!(%error, "cannot reserve address space for a context");
             Status::ERROR_OUT_OF_MEMORY
         })?;
