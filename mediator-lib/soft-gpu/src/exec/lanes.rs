@@ -108,6 +108,9 @@ macro_rules! lane {
                     if mask == 0xffff {
                         p.write(v);
                     } else {
+                        // Hidden from the optimiser, which otherwise mixes the shift of the
+                        // upper half into the tests and loses the vector form.
+                        let mask = std::hint::black_box(mask);
                         let mut d = p.read();
                         for i in 0..HALF {
                             d[i] = if mask & (1 << i) != 0 { v[i] } else { d[i] };
@@ -171,29 +174,35 @@ impl Lane for bool {
     fn blend(old: u32, new: u32, mask: u32) -> u32 {
         (new & mask) | (old & !mask)
     }
-    type Chunk = u16;
-    const CHUNK_ZERO: u16 = 0;
+    // All bits of a lane's word are set or clear, as vector comparisons leave them.
+    type Chunk = [u32; HALF];
+    const CHUNK_ZERO: [u32; HALF] = [0; HALF];
     #[inline(always)]
-    unsafe fn load_chunk(p: *const u8, h: usize) -> u16 {
+    unsafe fn load_chunk(p: *const u8, h: usize) -> [u32; HALF] {
         // SAFETY: the caller passes an aligned mask slot.
-        unsafe { p.cast::<u16>().add(h).read() }
+        let m = u32::from(unsafe { p.cast::<u16>().add(h).read() });
+        let mut v = [0; HALF];
+        for i in 0..HALF {
+            v[i] = if m & (1 << i) != 0 { u32::MAX } else { 0 };
+        }
+        v
     }
     #[inline(always)]
-    unsafe fn store_chunk(p: *mut u8, h: usize, v: u16, mask: u32) {
+    unsafe fn store_chunk(p: *mut u8, h: usize, v: [u32; HALF], mask: u32) {
         // SAFETY: as in `load_chunk`.
         unsafe {
             let p = p.cast::<u16>().add(h);
             let m = mask as u16;
-            p.write((v & m) | (p.read() & !m));
+            p.write((sign_bits(v) & m) | (p.read() & !m));
         }
     }
     #[inline(always)]
-    fn chunk_get(v: &u16, i: usize) -> bool {
-        v & (1 << i) != 0
+    fn chunk_get(v: &[u32; HALF], i: usize) -> bool {
+        v[i] != 0
     }
     #[inline(always)]
-    fn chunk_set(v: &mut u16, i: usize, x: bool) {
-        *v |= u16::from(x) << i;
+    fn chunk_set(v: &mut [u32; HALF], i: usize, x: bool) {
+        v[i] = if x { u32::MAX } else { 0 };
     }
     #[inline(always)]
     unsafe fn load_half(p: *const u8, half: usize) -> bool {
@@ -205,5 +214,30 @@ impl Lane for bool {
         let half = |b: bool| if b { 0xffffu32 } else { 0 };
         // SAFETY: as in `load_half`.
         unsafe { p.cast::<u32>().write(half(v[0]) | (half(v[1]) << 16)) }
+    }
+}
+
+/// The top bit of each word.
+#[inline(always)]
+fn sign_bits(v: [u32; HALF]) -> u16 {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{__m128, _mm_movemask_ps};
+        let mut r = 0;
+        for k in 0..4 {
+            let four = [v[4 * k], v[4 * k + 1], v[4 * k + 2], v[4 * k + 3]];
+            // SAFETY: both types are 16 bytes of plain data; SSE2 is part of x86-64.
+            let m = unsafe { _mm_movemask_ps(std::mem::transmute::<[u32; 4], __m128>(four)) };
+            r |= (m as u16) << (4 * k);
+        }
+        r
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let mut r = 0;
+        for (i, x) in v.iter().enumerate() {
+            r |= ((x >> 31) as u16) << i;
+        }
+        r
     }
 }
