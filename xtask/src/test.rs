@@ -13,8 +13,11 @@ use crate::local::Served;
 use crate::{apt, interrupt, nvcc, progress, qemu, run, shims, workspace};
 use tally::Tally;
 
-/// A stage that takes longer hangs.
-const STAGE_LIMIT: Duration = Duration::from_secs(25 * 60);
+/// A stage that compiles much may take so long; one that takes longer hangs.
+const BUILD_LIMIT: Duration = Duration::from_secs(25 * 60);
+
+/// The same for a stage of tests against QEMU.
+const QEMU_LIMIT: Duration = Duration::from_secs(12 * 60);
 
 /// Crates whose tests need a QEMU with the device: they have stages of their own.
 const QEMU_CRATES: [&str; 2] = ["vgpu-qtest", "vgpu-vm-tests"];
@@ -102,10 +105,10 @@ fn first_line(error: &anyhow::Error) -> String {
     text.lines().next().unwrap_or_default().to_owned()
 }
 
-fn cargo(words: &[&str]) -> Command {
-    // A hanging test ends the stage, not the day.
+/// A hanging test ends its stage, not the whole run.
+fn cargo(limit: Duration, words: &[&str]) -> Command {
     let mut command = Command::new("timeout");
-    command.args(["--kill-after=10", &STAGE_LIMIT.as_secs().to_string()]);
+    command.args(["--kill-after=10", &limit.as_secs().to_string()]);
     command
         .arg(workspace::cargo())
         .args(words)
@@ -139,25 +142,28 @@ fn libtest(name: &str, command: &mut Command) -> Result<Tally> {
 }
 
 fn format(name: &str) -> Result<Tally> {
-    check(name, &mut cargo(&["fmt", "--all", "--check"]))
+    check(name, &mut cargo(BUILD_LIMIT, &["fmt", "--all", "--check"]))
 }
 
 fn clippy(name: &str) -> Result<Tally> {
     check(
         name,
-        &mut cargo(&[
-            "clippy",
-            "--workspace",
-            "--all-targets",
-            "--",
-            "-D",
-            "warnings",
-        ]),
+        &mut cargo(
+            BUILD_LIMIT,
+            &[
+                "clippy",
+                "--workspace",
+                "--all-targets",
+                "--",
+                "-D",
+                "warnings",
+            ],
+        ),
     )
 }
 
 fn unit(name: &str) -> Result<Tally> {
-    let mut command = cargo(&["test", "--workspace", "--no-fail-fast"]);
+    let mut command = cargo(BUILD_LIMIT, &["test", "--workspace", "--no-fail-fast"]);
     for package in QEMU_CRATES {
         command.args(["--exclude", package]);
     }
@@ -166,14 +172,17 @@ fn unit(name: &str) -> Result<Tally> {
 
 /// The model checker takes the place of the atomics, so the crates are compiled anew.
 fn loom(name: &str) -> Result<Tally> {
-    let mut command = cargo(&[
-        "test",
-        "--package",
-        "vgpu-protocol",
-        "--release",
-        "--test",
-        "loom",
-    ]);
+    let mut command = cargo(
+        BUILD_LIMIT,
+        &[
+            "test",
+            "--package",
+            "vgpu-protocol",
+            "--release",
+            "--test",
+            "loom",
+        ],
+    );
     command
         .env("RUSTFLAGS", "--cfg loom")
         .env("CARGO_TARGET_DIR", workspace::root().join("target/loom"));
@@ -248,7 +257,10 @@ fn build_qemu(_: &str) -> Result<Tally> {
 
 fn qtest(name: &str) -> Result<Tally> {
     let installed = qemu::installed()?;
-    let mut command = cargo(&["test", "--package", "vgpu-qtest", "--no-fail-fast"]);
+    let mut command = cargo(
+        QEMU_LIMIT,
+        &["test", "--package", "vgpu-qtest", "--no-fail-fast"],
+    );
     command
         .env("VGPU_QEMU", &installed.binary)
         .env("VGPU_QEMU_ARGS", installed.firmware.join(" "));
@@ -261,7 +273,10 @@ fn vm(name: &str) -> Result<Tally> {
     nvcc::kernels()?;
     shims::stage()?;
     shims::c_program()?;
-    let mut command = cargo(&["test", "--package", "vgpu-vm-tests", "--no-fail-fast"]);
+    let mut command = cargo(
+        QEMU_LIMIT,
+        &["test", "--package", "vgpu-vm-tests", "--no-fail-fast"],
+    );
     // The tests are marked as ignored, so that `cargo test` alone builds no QEMU.
     command.args(["--", "--include-ignored", "--test-threads", "2"]);
     command.env("VGPU_XTASK", std::env::current_exe()?);
