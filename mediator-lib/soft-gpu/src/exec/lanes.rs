@@ -182,8 +182,8 @@ impl Lane for bool {
         // SAFETY: the caller passes an aligned mask slot.
         let m = u32::from(unsafe { p.cast::<u16>().add(h).read() });
         let mut v = [0; HALF];
-        for i in 0..HALF {
-            v[i] = if m & (1 << i) != 0 { u32::MAX } else { 0 };
+        for (i, v) in v.iter_mut().enumerate() {
+            *v = if m & (1 << i) != 0 { u32::MAX } else { 0 };
         }
         v
     }
