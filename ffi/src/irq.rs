@@ -34,7 +34,7 @@ impl Irq {
         // SAFETY: no arguments; reads thread-local state.
         if unsafe { bindings::bql_locked() } {
             // A guest that acknowledges must see the pin low when its write returns.
-            self.0.deliver();
+            self.0.lower_now();
         } else {
             self.0.schedule();
         }
@@ -112,6 +112,17 @@ impl Line {
         if let Some(target) = &*self.target() {
             // SAFETY: the bottom half lives while `target` holds it and we hold its lock.
             unsafe { bindings::qemu_bh_schedule(target.bh) }
+        }
+    }
+
+    /// Takes the pin's level back. The big lock is held. Messages stay with the bottom half: one
+    /// may be a write to this very device, which must not come in the middle of what it does now.
+    fn lower_now(&self) {
+        let Some(Target { device, .. }) = *self.target() else {
+            return;
+        };
+        if self.pending.take_lower() {
+            self.set_level(device, 0);
         }
     }
 

@@ -75,9 +75,14 @@ impl Pending {
         self.lower.store(true, Ordering::Release);
     }
 
+    /// True once after each `lower` that no delivery has seen.
+    pub(crate) fn take_lower(&self) -> bool {
+        self.lower.swap(false, Ordering::AcqRel)
+    }
+
     /// Hands over what is pending.
     pub(crate) fn deliver(&self, mode: Mode, mut to: impl FnMut(Action)) {
-        if self.lower.swap(false, Ordering::AcqRel) {
+        if self.take_lower() {
             to(Action::Lower);
         }
         for (word, base) in self.words.iter().zip((0u32..).step_by(64)) {
