@@ -163,6 +163,13 @@ fn clippy(name: &str) -> Result<Tally> {
 }
 
 fn unit(name: &str) -> Result<Tally> {
+    // A test looks at the symbols of the library itself, which `cargo test` does not leave behind.
+    let mut step = progress::step("libcuda as a library");
+    step.run(
+        &mut cargo(BUILD_LIMIT, &["build", "--package", "vgpu-libcuda"]),
+        "test-libcuda",
+    )?;
+    step.done("");
     let mut command = cargo(BUILD_LIMIT, &["test", "--workspace", "--no-fail-fast"]);
     for package in QEMU_CRATES {
         command.args(["--exclude", package]);
@@ -185,7 +192,7 @@ fn loom(name: &str) -> Result<Tally> {
     );
     command
         .env("RUSTFLAGS", "--cfg loom")
-        .env("CARGO_TARGET_DIR", workspace::root().join("target/loom"));
+        .env("CARGO_TARGET_DIR", workspace::target()?.join("loom"));
     libtest(name, &mut command)
 }
 
