@@ -6,7 +6,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use vgpu_test_harness::runner::Skip;
@@ -23,6 +23,11 @@ pub struct Binary {
 
 /// Finds QEMU: `VGPU_QEMU` with `VGPU_QEMU_ARGS`, else the last build of `cargo xtask qemu`.
 pub fn binary() -> Result<Binary, Skip> {
+    static FOUND: OnceLock<Result<Binary, Skip>> = OnceLock::new();
+    FOUND.get_or_init(find).clone()
+}
+
+fn find() -> Result<Binary, Skip> {
     let words = |text: String| text.split_whitespace().map(str::to_owned).collect();
     if let Some(program) = std::env::var_os("VGPU_QEMU") {
         let arguments = std::env::var("VGPU_QEMU_ARGS").map_or_else(|_| Vec::new(), words);
