@@ -462,6 +462,11 @@ pub fn a_ring_rewritten_while_it_is_read<M: Machine>() {
                     // Lengths above all, then anything.
                     let at = if seed.draw() & 1 == 0 { at & !63 } else { at };
                     machine.store32(ring + at, seed.draw() as u32);
+                    // Now and then a word of the indices, the host's own too, but for the tail.
+                    if seed.draw() & 7 == 0 {
+                        let word = 0x80 * (1 + seed.draw() % 7);
+                        machine.store32(layout.area(1) + word, seed.draw() as u32);
+                    }
                     if seed.draw() & 15 == 0 {
                         machine.ring(1);
                     }
@@ -474,6 +479,34 @@ pub fn a_ring_rewritten_while_it_is_read<M: Machine>() {
         m.release(1);
     }
     bystander.hello();
+}
+
+pub fn words_of_the_host_rewritten<M: Machine>() {
+    let m = M::start(Spec::default());
+    let guest = Guest::claim(&m, 0);
+    guest.hello();
+    for word in [index::COMMAND_HEAD, index::REPLY_TAIL, index::ARENA_HEAD] {
+        for junk in [8, 1 << 20, u64::MAX] {
+            guest.wait_until_worker_sleeps();
+            let good = m.load64(guest.word(word));
+            m.store64(guest.word(word), junk);
+            m.store32(guest.word(index::COMMAND_PARKED), 0);
+            guest.ring();
+            // It has its own copy of what it wrote: it finds nothing to do, and sleeps again.
+            guest.wait_until_worker_sleeps();
+            m.store64(guest.word(word), good);
+            guest.hello();
+        }
+    }
+    for junk in [2, u32::MAX] {
+        guest.wait_until_worker_sleeps();
+        m.store32(guest.word(index::COMMAND_PARKED), junk);
+        m.store32(guest.word(index::REPLY_PARKED), junk);
+        m.store32(guest.word(index::DEFERRED_ERROR), junk);
+        guest.ring();
+        guest.hello();
+    }
+    assert_eq!(m.state(0), ChannelState::Claimed);
 }
 
 pub fn doorbell_floods<M: Machine>() {

@@ -56,6 +56,7 @@ macro_rules! device_bodies {
             hostile::work_that_piles_up_waits_at_the_ring,
             hostile::random_bytes_everywhere,
             hostile::a_ring_rewritten_while_it_is_read,
+            hostile::words_of_the_host_rewritten,
             hostile::doorbell_floods,
             interrupts::a_parked_guest_is_interrupted,
             interrupts::nobody_is_interrupted_who_did_not_ask,
