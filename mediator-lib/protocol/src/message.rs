@@ -235,8 +235,18 @@ impl Assembler {
             return Ok(Some(message));
         }
         self.begun = Some(header);
-        self.buffer
-            .extend_from_slice(&payload[..(payload.len() as u64).min(left) as usize]);
+        let bytes = &payload[..(payload.len() as u64).min(left) as usize];
+        let (held, needed) = (self.buffer.capacity(), self.buffer.len() + bytes.len());
+        if needed > held {
+            // Twice as much each time, but never more than the message has: its total is what its
+            // receiver has set aside for it.
+            let wanted = held
+                .saturating_mul(2)
+                .min(header.total as usize)
+                .max(needed);
+            self.buffer.reserve_exact(wanted - self.buffer.len());
+        }
+        self.buffer.extend_from_slice(bytes);
         if more {
             return Ok(None);
         }
