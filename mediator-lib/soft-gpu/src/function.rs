@@ -21,6 +21,7 @@ const MAX_VARIANTS: usize = 32;
 /// What all functions of a module share.
 #[derive(Debug)]
 pub(crate) struct ModuleData {
+    pub isa: Isa,
     pub source: String,
     pub ptx: PtxModule,
     pub addresses: Vec<u64>,
@@ -317,9 +318,9 @@ impl Function {
         let lowered = self.lower().as_ref().map_err(|r| r.message.clone())?;
         let reference = self
             .reference
-            .get_or_init(|| Arc::new(emit(&lowered.functions, Mode::Reference, Isa::detect())));
+            .get_or_init(|| Arc::new(emit(&lowered.functions, Mode::Reference, self.module.isa)));
         let c = Arc::new(Compiled {
-            optimised: emit(&lowered.functions, Mode::Optimised(ntid), Isa::detect()),
+            optimised: emit(&lowered.functions, Mode::Optimised(ntid), self.module.isa),
             reference: reference.clone(),
             static_shared: self.shared.bytes,
             local_bytes: lowered.local_bytes,

@@ -23,6 +23,7 @@ pub mod memory;
 pub mod module;
 mod ptx;
 
+pub use exec::alu::Isa;
 pub use function::{Function, Param};
 pub use launch::{Abort, Fault, Gpu, LaunchConfig, LaunchError, LaunchOptions, LaunchStats};
 pub use memory::{AccessError, AddressSpace, AllocError};

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::exec::alu::Isa;
 use crate::function::{Function, ModuleData};
 use crate::image::{self, ImageError};
 use crate::ir::windows::{FUNCTION_STEP, FUNCTION_WINDOW};
@@ -25,6 +26,8 @@ pub const MAX_EAGER_INSTRUCTIONS: usize = 5_000;
 pub struct LoadOptions {
     /// Check every kernel at once, whatever the size of the module.
     pub eager: bool,
+    /// Use at most these vector instructions; none: the best that the host has.
+    pub isa: Option<Isa>,
 }
 
 /// Why a module could not be loaded.
@@ -171,7 +174,10 @@ impl Module {
         for (a, v) in pending {
             initialise(a, v, &addresses, space)?;
         }
+        let best = Isa::detect();
+        let isa = opts.isa.map_or(best, |i| i.min(best));
         let data = Arc::new(ModuleData {
+            isa,
             source,
             ptx,
             addresses,

@@ -447,6 +447,12 @@ fn broken_ptx_is_reported_with_line_and_column() {
     assert_eq!(at(".visible .entry k() {\n  ret\n}"), (6, 1));
     assert_eq!(at(".visible .entry k() {\n  ret;\n"), (6, 1));
     assert_eq!(at(".visible .entry k(.param .u99 x) {\n ret;\n}"), (4, 26));
+    let body = ".visible .entry k() {\n  .reg .b32 %r<2>;\n  add.s32 %r1, %r1;\n  ret;\n}";
+    assert_eq!(
+        at(body),
+        (6, 3),
+        "operands of a small module are checked at load"
+    );
     assert_eq!(at(".globl x;"), (4, 1));
     assert_eq!(at(".global .b8 x[99999999999999];"), (4, 29));
     assert!(matches!(

@@ -227,10 +227,7 @@ fn ptx(program: &[Stmt]) -> String {
          mov.u32 %a3, %ntid.y; mul.lo.u32 %a4, %a0, %a3; mov.u32 %a5, %ctaid.x; mad.lo.u32 %a6, %a5, %a4, %lin;\n\
          mul.wide.u32 %q0, %a6, {}; add.s64 %out, %out, %q0;\n{start}{}{stores}ret;\n}}\n",
         4 * REGS,
-        w.text
-            .replace("@%p1 ret;", &format!("@%p1 bra LR;"))
-            .to_string()
-            + "LR:\n",
+        w.text.replace("@%p1 ret;", "@%p1 bra LR;").to_string() + "LR:\n",
     )
 }
 

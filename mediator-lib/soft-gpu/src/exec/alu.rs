@@ -10,8 +10,8 @@ use super::warp::Warp;
 use crate::ir::Alu;
 use crate::ir::alu::alu_table;
 
-/// Vector instruction sets that handlers are compiled for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Vector instruction sets that handlers are compiled for, the smallest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Isa {
     /// What every x86-64 (or other) host has.
     Baseline,

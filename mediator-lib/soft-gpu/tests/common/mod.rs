@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use vgpu_soft_gpu::{
-    Abort, AddressSpace, Gpu, LaunchConfig, LaunchError, LaunchOptions, LaunchStats, LoadOptions,
-    Module,
+    Abort, AddressSpace, Gpu, Isa, LaunchConfig, LaunchError, LaunchOptions, LaunchStats,
+    LoadOptions, Module,
 };
 
 /// Plain data of device memory.
@@ -44,12 +44,26 @@ pub struct Device {
     pub reference: bool,
 }
 
-/// The device in both forms of execution.
-pub fn devices(ptx: &str) -> [Device; 2] {
-    [false, true].map(|reference| {
+/// The device in every form of execution: optimised and reference code, and
+/// optimised code for lesser processors.
+pub fn devices(ptx: &str) -> [Device; 4] {
+    let forms = [
+        (false, None),
+        (true, None),
+        (false, Some(Isa::Avx2)),
+        (false, Some(Isa::Baseline)),
+    ];
+    forms.map(|(reference, isa)| {
         let space = Arc::new(AddressSpace::new(1 << 30).unwrap());
-        let module = Module::load(ptx.as_bytes(), &LoadOptions::default(), &space)
-            .unwrap_or_else(|e| panic!("{e}\n{ptx}"));
+        let module = Module::load(
+            ptx.as_bytes(),
+            &LoadOptions {
+                isa,
+                ..LoadOptions::default()
+            },
+            &space,
+        )
+        .unwrap_or_else(|e| panic!("{e}\n{ptx}"));
         Device {
             gpu: Gpu::new(2).unwrap(),
             space,
