@@ -7,6 +7,7 @@ mod launches;
 mod limits;
 mod memory;
 mod modules;
+mod random;
 
 use std::process::ExitCode;
 
@@ -84,6 +85,7 @@ const SOFT: &[Body] = bodies! {
     limits::rows,
     limits::inline_copies,
     limits::logs,
+    random::calls,
 };
 
 fn main() -> ExitCode {

@@ -1,0 +1,275 @@
+//! Random calls with random arguments: whatever a guest sends, the session answers.
+
+use vgpu_conformance::{Bench, Client};
+use vgpu_protocol::Status;
+use vgpu_protocol::calls::{
+    ArenaSpan, CALLS, CtxId, DevPtr, EventId, FunctionId, JitOption, ModuleId, Opcode, StreamId,
+    stubs,
+};
+use vgpu_test_harness::bodies::hostile::Random;
+use vgpu_test_harness::ptx;
+
+/// Numbers at which things go wrong, among others.
+struct Guest {
+    random: Random,
+    pointers: Vec<u64>,
+}
+
+impl Guest {
+    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[(self.random.draw() % from.len() as u64) as usize]
+    }
+
+    fn word(&mut self) -> u32 {
+        let any = self.random.draw() as u32;
+        let small = any % 9;
+        self.pick(&[
+            0,
+            1,
+            2,
+            3,
+            4,
+            small,
+            small,
+            32,
+            64,
+            1024,
+            1025,
+            1 << 16,
+            1 << 31,
+            u32::MAX - 1,
+            u32::MAX,
+            any,
+        ])
+    }
+
+    fn long(&mut self) -> u64 {
+        let any = self.random.draw();
+        let word = u64::from(self.word());
+        self.pick(&[
+            word,
+            word,
+            word,
+            any % 10_000,
+            1 << 32,
+            1 << 47,
+            1 << 63,
+            u64::MAX - 7,
+            u64::MAX,
+            any,
+        ])
+    }
+
+    fn ptr(&mut self) -> DevPtr {
+        let (known, skew, wild) = (self.pointers.clone(), self.random.draw() % 300, self.long());
+        if known.is_empty() {
+            return DevPtr(wild);
+        }
+        let base = self.pick(&known);
+        DevPtr(self.pick(&[
+            base,
+            base,
+            base + skew,
+            base + 65_536,
+            base.wrapping_sub(1),
+            wild,
+        ]))
+    }
+
+    fn data(&mut self) -> Vec<u8> {
+        let length = self.pick(&[0usize, 1, 7, 8, 28, 32, 255, 4096, 8192]);
+        vec![self.random.draw() as u8; length]
+    }
+
+    fn span(&mut self) -> ArenaSpan {
+        ArenaSpan {
+            position: self.long(),
+            bytes: self.long(),
+        }
+    }
+
+    fn name(&mut self) -> &'static str {
+        self.pick(&[
+            "", "poke", "add", "counter", "nothing", "poke\0", "ü", "forever.",
+        ])
+    }
+
+    /// Makes one call; its error is as good as its success.
+    fn call(&mut self, c: &Client, opcode: Opcode) -> Result<(), Status> {
+        let ctx = CtxId(self.word());
+        let stream = StreamId(self.word() % 6);
+        let event = EventId(self.word() % 6);
+        let module = ModuleId(self.word());
+        let function = FunctionId(self.word());
+        match opcode {
+            Opcode::vgpuHello => stubs::hello(c, ctx, "random \"\\\n", self.word()).map(drop),
+            Opcode::vgpuCounters => stubs::counters(c, ctx).map(drop),
+            Opcode::vgpuDeviceTable => stubs::device_table(c, ctx).map(drop),
+            Opcode::cuInit => stubs::init(c, ctx, self.word() & 1),
+            Opcode::cuDevicePrimaryCtxRetain => {
+                stubs::primary_ctx_retain(c, ctx, self.word() & 1).map(drop)
+            }
+            Opcode::cuDevicePrimaryCtxRelease => {
+                stubs::primary_ctx_release(c, ctx, self.word() & 1)
+            }
+            Opcode::cuDevicePrimaryCtxReset => stubs::primary_ctx_reset(c, ctx, self.word() & 7),
+            Opcode::cuCtxCreate => {
+                stubs::ctx_create(c, ctx, self.word(), self.word() & 1).map(drop)
+            }
+            Opcode::cuCtxDestroy => stubs::ctx_destroy(c, ctx, CtxId(self.word())),
+            Opcode::cuCtxSynchronize => stubs::ctx_synchronize(c, ctx),
+            Opcode::cuCtxGetLimit => stubs::ctx_get_limit(c, ctx, self.word()).map(drop),
+            Opcode::cuCtxSetLimit => stubs::ctx_set_limit(c, ctx, self.word(), self.long()),
+            Opcode::cuModuleLoadDataEx => {
+                let broken = self.data();
+                let image = self.pick(&[
+                    ptx::VECTOR_ADD.as_bytes(),
+                    ptx::MISCHIEF.as_bytes(),
+                    b".version 8.0",
+                    &broken,
+                ]);
+                let options = vec![
+                    JitOption {
+                        option: self.word(),
+                        value: self.long()
+                    };
+                    (self.word() % 3) as usize
+                ];
+                stubs::module_load(c, ctx, image, options).map(drop)
+            }
+            Opcode::cuModuleUnload => stubs::module_unload(c, ctx, module),
+            Opcode::cuModuleGetFunction => {
+                stubs::module_get_function(c, ctx, module, self.name()).map(drop)
+            }
+            Opcode::cuModuleGetGlobal => {
+                let (ptr, _) = stubs::module_get_global(c, ctx, module, self.name())?;
+                self.pointers.push(ptr.0);
+                Ok(())
+            }
+            Opcode::cuFuncSetAttribute => stubs::func_set_attribute(
+                c,
+                ctx,
+                function,
+                self.word() as i32 & 15,
+                self.word() as i32,
+            ),
+            Opcode::cuLaunchKernel => {
+                let (grid, block) = (
+                    [self.word() % 70_000, 1, self.word() % 3],
+                    [self.word(), self.word() % 3, 1],
+                );
+                let mut params = self.ptr().0.to_le_bytes().to_vec();
+                if self.word() & 3 == 0 {
+                    params = self.data();
+                }
+                // A large grid of harmless threads only takes time.
+                let grid = if block[0] > 64 {
+                    [1, grid[1], grid[2]]
+                } else {
+                    [grid[0] % 50, grid[1], grid[2]]
+                };
+                stubs::launch_kernel(
+                    c,
+                    ctx,
+                    function,
+                    grid,
+                    block,
+                    self.word() % 60_000,
+                    stream,
+                    &params,
+                )
+            }
+            Opcode::cuMemGetInfo => stubs::mem_get_info(c, ctx).map(drop),
+            Opcode::cuMemAlloc => {
+                let ptr = stubs::mem_alloc(c, ctx, self.long())?;
+                self.pointers.push(ptr.0);
+                Ok(())
+            }
+            Opcode::cuMemAllocPitch => {
+                let (ptr, _) =
+                    stubs::mem_alloc_pitch(c, ctx, self.long(), self.long(), self.word() % 20)?;
+                self.pointers.push(ptr.0);
+                Ok(())
+            }
+            Opcode::cuMemFree => stubs::mem_free(c, ctx, self.ptr()),
+            Opcode::cuMemcpyHtoD_inline => {
+                stubs::memcpy_htod_inline(c, ctx, self.ptr(), stream, &self.data())
+            }
+            Opcode::cuMemcpyHtoD => stubs::memcpy_htod(c, ctx, self.ptr(), stream, self.span()),
+            Opcode::cuMemcpyDtoH_inline => {
+                stubs::memcpy_dtoh_inline(c, ctx, self.ptr(), stream, self.word()).map(drop)
+            }
+            Opcode::cuMemcpyDtoH => stubs::memcpy_dtoh(c, ctx, self.ptr(), stream, self.span()),
+            Opcode::cuMemcpyDtoD => {
+                stubs::memcpy_dtod(c, ctx, self.ptr(), self.ptr(), self.long(), stream)
+            }
+            Opcode::cuMemsetD => stubs::memset(
+                c,
+                ctx,
+                self.ptr(),
+                self.word() as u8,
+                self.word(),
+                self.long(),
+                stream,
+            ),
+            Opcode::cuMemsetD2D => stubs::memset_2d(
+                c,
+                ctx,
+                self.ptr(),
+                self.long(),
+                self.word() as u8,
+                self.word(),
+                self.long(),
+                self.long(),
+                stream,
+            ),
+            Opcode::cuStreamCreateWithPriority => {
+                stubs::stream_create(c, ctx, stream, self.word() & 3, self.word() as i32)
+            }
+            Opcode::cuStreamDestroy => stubs::stream_destroy(c, ctx, stream),
+            Opcode::cuStreamSynchronize => stubs::stream_synchronize(c, ctx, stream),
+            Opcode::cuStreamQuery => stubs::stream_query(c, ctx, stream),
+            Opcode::cuStreamWaitEvent => {
+                stubs::stream_wait_event(c, ctx, stream, event, self.word() & 3)
+            }
+            Opcode::cuEventCreate => stubs::event_create(c, ctx, event, self.word()),
+            Opcode::cuEventDestroy => stubs::event_destroy(c, ctx, event),
+            Opcode::cuEventRecord => stubs::event_record(c, ctx, event, stream, self.word() & 3),
+            Opcode::cuEventSynchronize => stubs::event_synchronize(c, ctx, event),
+            Opcode::cuEventQuery => stubs::event_query(c, ctx, event),
+            Opcode::cuEventElapsedTime => {
+                stubs::event_elapsed_time(c, ctx, event, EventId(self.word() % 6)).map(drop)
+            }
+        }
+    }
+}
+
+pub fn calls(bench: &Bench) {
+    let seeds = std::env::var("VGPU_RANDOM_SEEDS")
+        .ok()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(6);
+    for seed in 1..=seeds {
+        let client = bench.client();
+        let mut guest = Guest {
+            random: Random::new(seed * 0x9e37_79b9),
+            pointers: Vec::new(),
+        };
+        let mut good = 0;
+        for _ in 0..3000 {
+            let row = guest.random.draw() as usize % CALLS.len();
+            let opcode = Opcode::from_wire(CALLS[row].opcode).expect("in the table");
+            // Posted calls half of the time as such.
+            let outcome = if guest.random.draw() & 1 == 0 {
+                client.now(|c| guest.call(c, opcode))
+            } else {
+                guest.call(&client, opcode)
+            };
+            good += u32::from(outcome.is_ok());
+        }
+        assert!(good > 300, "seed {seed}: only {good} calls succeeded");
+        drop(client);
+        let (client, ctx) = bench.ready();
+        client.alloc(ctx, 4096);
+    }
+}
