@@ -140,7 +140,14 @@ pub fn compare(mediator: &Counts, program: &Counts) -> Result<String> {
         if host == 0 && guest == 0 {
             continue;
         }
-        table.push_str(&format!("  {name:<28} {host:>9} {guest:>9}\n"));
+        let note = match row {
+            Row::Once(..) if host != guest => {
+                "  further calls for a name are answered in the guest"
+            }
+            Row::AtLeast(..) if host != guest => "  a long copy goes in pieces",
+            _ => "",
+        };
+        table.push_str(&format!("  {name:<28} {host:>9} {guest:>9}{note}\n"));
         if !agrees {
             wrong.push(format!(
                 "{name}: {host} in the mediator, {guest} in the program"
