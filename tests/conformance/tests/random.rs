@@ -13,6 +13,19 @@ use vgpu_test_harness::ptx;
 struct Guest {
     random: Random,
     pointers: Vec<u64>,
+    contexts: Vec<u32>,
+    modules: Vec<u32>,
+    functions: Vec<u32>,
+}
+
+/// One of the newest, most of the time.
+fn known(random: &mut Random, ids: &[u32]) -> u32 {
+    let draw = random.draw();
+    match ids.len() {
+        0 => draw as u32 % 4,
+        _ if draw.is_multiple_of(16) => draw as u32 >> 8,
+        n => ids[n - 1 - (draw >> 8) as usize % n.min(3)],
+    }
 }
 
 impl Guest {
@@ -90,32 +103,38 @@ impl Guest {
 
     fn name(&mut self) -> &'static str {
         self.pick(&[
-            "", "poke", "add", "counter", "nothing", "poke\0", "ü", "forever.",
+            "", "poke", "poke", "poke", "add", "add", "counter", "nothing", "poke\0", "ü",
+            "forever.",
         ])
     }
 
     /// Makes one call; its error is as good as its success.
     fn call(&mut self, c: &Client, opcode: Opcode) -> Result<(), Status> {
-        let ctx = CtxId(self.word());
+        let ctx = CtxId(known(&mut self.random, &self.contexts));
         let stream = StreamId(self.word() % 6);
         let event = EventId(self.word() % 6);
-        let module = ModuleId(self.word());
-        let function = FunctionId(self.word());
+        let module = ModuleId(known(&mut self.random, &self.modules));
+        let function = FunctionId(known(&mut self.random, &self.functions));
         match opcode {
             Opcode::vgpuHello => stubs::hello(c, ctx, "random \"\\\n", self.word()).map(drop),
             Opcode::vgpuCounters => stubs::counters(c, ctx).map(drop),
             Opcode::vgpuDeviceTable => stubs::device_table(c, ctx).map(drop),
             Opcode::cuInit => stubs::init(c, ctx, self.word() & 1),
             Opcode::cuDevicePrimaryCtxRetain => {
-                stubs::primary_ctx_retain(c, ctx, self.word() & 1).map(drop)
+                let made = stubs::primary_ctx_retain(c, ctx, self.word() & 1)?;
+                self.contexts.push(made.0);
+                Ok(())
             }
             Opcode::cuDevicePrimaryCtxRelease => {
                 stubs::primary_ctx_release(c, ctx, self.word() & 1)
             }
             Opcode::cuDevicePrimaryCtxReset => stubs::primary_ctx_reset(c, ctx, self.word() & 7),
             Opcode::cuCtxCreate => {
-                stubs::ctx_create(c, ctx, self.word(), self.word() & 1).map(drop)
+                let made = stubs::ctx_create(c, ctx, self.word(), self.word() & 1)?;
+                self.contexts.push(made.0);
+                Ok(())
             }
+            Opcode::cuCtxDestroy if self.word() & 7 == 0 => stubs::ctx_destroy(c, ctx, ctx),
             Opcode::cuCtxDestroy => stubs::ctx_destroy(c, ctx, CtxId(self.word())),
             Opcode::cuCtxSynchronize => stubs::ctx_synchronize(c, ctx),
             Opcode::cuCtxGetLimit => stubs::ctx_get_limit(c, ctx, self.word()).map(drop),
@@ -135,11 +154,18 @@ impl Guest {
                     };
                     (self.word() % 3) as usize
                 ];
-                stubs::module_load(c, ctx, image, options).map(drop)
+                let loaded = stubs::module_load(c, ctx, image, options)?;
+                if loaded.status == 0 {
+                    self.modules.push(loaded.module.0);
+                }
+                Ok(())
             }
             Opcode::cuModuleUnload => stubs::module_unload(c, ctx, module),
             Opcode::cuModuleGetFunction => {
-                stubs::module_get_function(c, ctx, module, self.name()).map(drop)
+                let name = self.name();
+                self.functions
+                    .push(stubs::module_get_function(c, ctx, module, name)?.function.0);
+                Ok(())
             }
             Opcode::cuModuleGetGlobal => {
                 let (ptr, _) = stubs::module_get_global(c, ctx, module, self.name())?;
@@ -254,8 +280,11 @@ pub fn calls(bench: &Bench) {
         let mut guest = Guest {
             random: Random::new(seed * 0x9e37_79b9),
             pointers: Vec::new(),
+            contexts: Vec::new(),
+            modules: Vec::new(),
+            functions: Vec::new(),
         };
-        let mut good = 0;
+        let (mut good, mut launched) = (0, 0);
         for _ in 0..3000 {
             let row = guest.random.draw() as usize % CALLS.len();
             let opcode = Opcode::from_wire(CALLS[row].opcode).expect("in the table");
@@ -266,8 +295,12 @@ pub fn calls(bench: &Bench) {
                 guest.call(&client, opcode)
             };
             good += u32::from(outcome.is_ok());
+            launched += u32::from(opcode == Opcode::cuLaunchKernel && outcome.is_ok());
         }
-        assert!(good > 300, "seed {seed}: only {good} calls succeeded");
+        assert!(
+            good > 300 && launched > 3,
+            "seed {seed}: {good} calls succeeded, {launched} launches"
+        );
         drop(client);
         let (client, ctx) = bench.ready();
         client.alloc(ctx, 4096);
