@@ -204,8 +204,8 @@ fn a_warp_may_wait_for_another() {
 fn lanes_of_a_warp_may_wait_for_each_other() {
     each(|d| {
         let (lock, count) = (d.upload(&[0u32]), d.upload(&[0u32]));
-        d.launch("spin_lock", 2, 64, &[Arg::Ptr(lock), Arg::Ptr(count)]);
-        assert_eq!(d.download::<u32>(count, 1), [128]);
+        d.launch("spin_lock", 2, 32, &[Arg::Ptr(lock), Arg::Ptr(count)]);
+        assert_eq!(d.download::<u32>(count, 1), [64]);
         assert_eq!(d.download::<u32>(lock, 1), [0]);
     });
 }

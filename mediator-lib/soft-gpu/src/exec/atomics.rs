@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use super::access::addresses;
-use super::float::{half, op};
+use super::float::{canon, half, op};
 use super::insn::{Handler, Insn};
 use super::lanes::{LANES, Lane};
 use super::memory::fault;
@@ -13,7 +13,7 @@ use crate::ir::{AtomOp, AtomTy};
 
 fn combine32(o: AtomOp, ty: AtomTy, old: u32, b: u32, c: u32) -> u32 {
     match (o, ty) {
-        (AtomOp::Add, AtomTy::F32) => (f32::from_bits(old) + f32::from_bits(b)).to_bits(),
+        (AtomOp::Add, AtomTy::F32) => canon(f32::from_bits(old) + f32::from_bits(b)).to_bits(),
         (AtomOp::Add, AtomTy::F16x2) => half(op::ADD | op::PACKED, old, b, 0),
         (AtomOp::Add, AtomTy::Bf16x2) => half(op::ADD | op::PACKED | op::BF16, old, b, 0),
         (AtomOp::Add, AtomTy::F16) => half(op::ADD, old, b, 0),

@@ -6,6 +6,7 @@
 
 use super::access::{self, Form};
 use super::alu::Isa;
+use super::float::canon;
 use super::insn::{Handler, Insn};
 use super::lanes::{HALF, Lane};
 use super::memory::small;
@@ -129,7 +130,8 @@ unsafe fn fma_half<const RUN0: bool, const RUN1: bool>(
             acc[l] = f32::from_bits(a[l]).mul_add(f32::from_bits(b[l]), acc[l]);
         }
     }
-    acc.map(f32::to_bits)
+    // A NaN stays one through the chain: once at the end is enough.
+    acc.map(|v| canon(v).to_bits())
 }
 
 /// A [`Chain`]: `s[0]`, `s[1]` addresses, `s[2]` the first sum, `d[0]` the last

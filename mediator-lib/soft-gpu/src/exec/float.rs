@@ -14,6 +14,19 @@ pub fn ftz(a: f32) -> f32 {
     })
 }
 
+/// A NaN becomes the one that f32 operations return (PTX ISA, "Floating-Point
+/// Instructions": 0x7fffffff).
+#[inline(always)]
+pub fn canon(a: f32) -> f32 {
+    // On bits: the optimiser holds all NaNs equal and may drop a test of floats.
+    let b = a.to_bits();
+    f32::from_bits(if b & 0x7fff_ffff > 0x7f80_0000 {
+        0x7fff_ffff
+    } else {
+        b
+    })
+}
+
 /// `a * b + c` rounded once, without an FMA instruction: the product is exact in
 /// f64, the sum is rounded to odd there, and rounding that to f32 is exact.
 #[inline(always)]
