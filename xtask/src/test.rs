@@ -76,9 +76,9 @@ impl Test {
                 .iter()
                 .for_each(|failure| println!("FAILED {failure}"));
             tally
-                .skips
+                .skip_lines()
                 .iter()
-                .for_each(|skip| println!("skipped {skip}"));
+                .for_each(|line| println!("{line}"));
             lines.push(format!(
                 "{name:<8} {tally} ({:.1} s)",
                 stage.elapsed().as_secs_f64()

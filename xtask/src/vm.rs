@@ -15,6 +15,7 @@ pub const GUEST_FAILED: u8 = 125;
 ///
 /// The exit status is the command's; 124 when the time is over, 125 when the guest fails.
 #[derive(Args)]
+#[command(args_override_self = true)]
 pub struct Vm {
     #[command(flatten)]
     options: Options,

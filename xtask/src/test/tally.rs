@@ -1,5 +1,6 @@
 //! How many tests passed, failed and were skipped.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// A count of tests.
@@ -44,6 +45,23 @@ impl Tally {
     /// Something passed and nothing failed.
     pub fn is_good(&self) -> bool {
         self.failed == 0 && self.passed > 0
+    }
+}
+
+impl Tally {
+    /// One line for each reason why tests were skipped.
+    pub fn skip_lines(&self) -> Vec<String> {
+        let mut reasons: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for skip in &self.skips {
+            let (name, reason) = skip.split_once(": ").unwrap_or((skip, "no reason given"));
+            reasons.entry(reason).or_default().push(name);
+        }
+        let line = |(reason, names): (&str, Vec<&str>)| match names[..] {
+            [name] => format!("skipped {name}: {reason}"),
+            [first, ..] => format!("skipped {} tests ({first}, …): {reason}", names.len()),
+            [] => String::new(),
+        };
+        reasons.into_iter().map(line).collect()
     }
 }
 
@@ -140,11 +158,15 @@ mod tests {
     fn libtest_lines_are_counted() {
         let text = "running 4 tests\ntest a::b ... ok\ntest a::c ... FAILED\ntest a::d ... ignored, no GPU\n\
                     test a::e ... ok\nSKIPPED e: no GPU either\ntest result: FAILED. 2 passed; 1 failed\n";
-        let tally = of_libtest(text);
+        let mut tally = of_libtest(text);
         assert_eq!(tally.to_string(), "1 passed, 1 failed, 2 skipped");
         assert_eq!(tally.failures, ["a::c"]);
         assert_eq!(tally.skips, ["a::d: no GPU", "e: no GPU either"]);
         assert!(!tally.is_good());
+        let lines = ["skipped a::d: no GPU", "skipped e: no GPU either"];
+        assert_eq!(tally.skip_lines(), lines);
+        tally.skips.push("f: no GPU".to_owned());
+        assert_eq!(tally.skip_lines()[0], "skipped 2 tests (a::d, …): no GPU");
     }
 
     #[test]
