@@ -42,8 +42,8 @@ impl std::fmt::Debug for Session {
     }
 }
 
-/// Longest payload that a request may have, by its opcode as received: 0 for an unknown call, so
-/// that nothing is buffered for it beyond one record.
+/// Longest payload that a request may have, by its opcode as received. For an unknown call it is
+/// short: nothing is buffered beyond one record.
 pub fn max_request_bytes(opcode: u16) -> u64 {
     Opcode::from_wire(opcode).map_or(u64::from(MAX_CLIENT_BYTES), |o| o.info().max_bytes)
 }

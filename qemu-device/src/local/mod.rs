@@ -90,17 +90,14 @@ impl Server {
             let connection = self.listener.accept()?;
             let shared = Arc::clone(&self.shared);
             {
-                let mut clients = shared
-                    .clients
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner);
+                let mut clients = shared.clients();
                 if *clients >= MAX_CLIENTS {
                     tracing::warn!(MAX_CLIENTS, "a client was turned away");
                     continue;
                 }
                 *clients += 1;
             }
-            std::thread::Builder::new()
+            let started = std::thread::Builder::new()
                 .name("vgpu-local-client".into())
                 .spawn(move || {
                     let client = shared.next_client.fetch_add(1, Ordering::Relaxed);
@@ -108,11 +105,12 @@ impl Server {
                         tracing::debug!(%error, "a client's connection ended");
                     }
                     shared.release_all(client);
-                    *shared
-                        .clients
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner) -= 1;
-                })?;
+                    *shared.clients() -= 1;
+                });
+            if let Err(error) = started {
+                tracing::error!(%error, "no thread for a client: it was turned away");
+                *self.shared.clients() -= 1;
+            }
         }
     }
 }
@@ -159,6 +157,10 @@ impl Shared {
             };
             connection.send(&answer.to_le_bytes(), &[])?;
         }
+    }
+
+    fn clients(&self) -> MutexGuard<'_, usize> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn owners(&self) -> MutexGuard<'_, BTreeMap<u32, u64>> {
