@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::exec::block::{BlockError, BlockRunner, CALL_STACK_BYTES, LaunchShared};
+use crate::exec::insn::Program;
 use crate::exec::pool::{Pool, Work};
 use crate::exec::warp::FaultKind;
 use crate::function::{Compiled, Function};
@@ -23,6 +24,9 @@ pub const MAX_SHARED_BYTES: u32 = 227 << 10;
 /// Most local memory of a block on a worker: bounds what a kernel with a large
 /// local array can make the host commit.
 pub const MAX_BLOCK_LOCAL_BYTES: u64 = 1 << 30;
+
+/// Most memory for the registers of a block on a worker.
+pub const MAX_BLOCK_REGISTER_BYTES: u64 = 1 << 30;
 
 /// Ends a launch from another thread.
 #[derive(Clone, Debug, Default)]
@@ -328,6 +332,13 @@ impl Gpu {
         if local * threads.next_multiple_of(32) > MAX_BLOCK_LOCAL_BYTES {
             return Err(LaunchError::OutOfResources(format!(
                 "{local} bytes of local memory for each of {threads} threads, at most {MAX_BLOCK_LOCAL_BYTES} bytes per block"
+            )));
+        }
+        let frame = |p: &Program| p.functions.first().map_or(0, |f| u64::from(f.frame_bytes));
+        let frame = frame(&compiled.optimised).max(frame(&compiled.reference));
+        if frame * threads.div_ceil(32) > MAX_BLOCK_REGISTER_BYTES {
+            return Err(LaunchError::OutOfResources(format!(
+                "{frame} bytes of registers for each warp of {threads} threads, at most {MAX_BLOCK_REGISTER_BYTES} bytes per block"
             )));
         }
         let mut block = params.to_vec();

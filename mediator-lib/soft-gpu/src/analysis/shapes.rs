@@ -56,9 +56,10 @@ pub struct Shapes {
     all_masked: bool,
 }
 
-/// Functions with more blocks than this run in reference form: the analysis
-/// takes time that grows with their square.
-const MAX_BLOCKS: usize = 4096;
+/// Steps of the analysis (blocks squared times registers in words of 64) above which
+/// a function runs in reference form: a hostile kernel must not keep the
+/// loader busy for long, nor make it hold a set of registers per block.
+const MAX_STEPS: usize = 1 << 30;
 
 impl Shapes {
     /// Nothing is known, everything is blended.
@@ -77,7 +78,12 @@ impl Shapes {
 
     /// Analyses a function for a block size; `kernel` says whether it is an entry.
     pub fn new(f: &Func, cfg: &Cfg, ntid: [u32; 3], kernel: bool) -> Shapes {
-        if f.blocks.len() > MAX_BLOCKS {
+        let steps = f
+            .blocks
+            .len()
+            .saturating_mul(f.blocks.len())
+            .saturating_mul(f.vregs.len() / 64 + 1);
+        if steps > MAX_STEPS {
             return Shapes::reference(f);
         }
         let live = live_in(f, cfg);

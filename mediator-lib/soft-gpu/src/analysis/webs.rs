@@ -3,13 +3,15 @@
 //! of one value does not spoil another's.
 
 use super::cfg::Cfg;
-use super::liveness::partial;
+use super::liveness::{Bits, partial};
 use crate::ir::{Block, Func, Source, Term, V};
 
 /// More definitions of one register than this are left alone.
 const MAX_DEFS: usize = 63;
-/// Blocks times reused registers that are still worth the time.
-const MAX_WORK: usize = 1 << 22;
+/// Operations times reused registers that are still worth the time.
+const MAX_WORK: usize = 1 << 27;
+/// Most registers after splitting: bounds the frame.
+const MAX_VREGS: usize = 2 * crate::lower::MAX_VREGS;
 
 /// A set of definitions of one register; the last bit is the value at entry.
 type Set = u64;
@@ -64,13 +66,19 @@ pub fn split(f: &mut Func) {
             (2..MAX_DEFS).contains(&n) && f.vregs[v as usize].source == Source::Defined
         })
         .collect();
-    if reused.is_empty() || reused.len() * f.blocks.len() > MAX_WORK {
+    let size = f.blocks.iter().map(|b| b.insts.len() + 1).sum::<usize>();
+    if reused.is_empty() || reused.len().saturating_mul(size) > MAX_WORK {
         return;
     }
     let cfg = Cfg::new(&f.blocks);
+    let mut fixed = Bits::new(f.vregs.len());
+    f.params
+        .iter()
+        .chain(&f.rets)
+        .for_each(|&v| fixed.insert(v));
     for v in reused {
         // Words of parameters and results have fixed places.
-        if !f.params.contains(&v) && !f.rets.contains(&v) {
+        if !fixed.has(v) && f.vregs.len() + MAX_DEFS < MAX_VREGS {
             split_one(f, &cfg, v);
         }
     }
@@ -101,8 +109,10 @@ fn split_one(f: &mut Func, cfg: &Cfg, v: V) {
     };
     let mut inputs: Vec<Set> = vec![0; f.blocks.len() + 1];
     inputs[0] = 1 << entry;
-    let mut work: Vec<usize> = (0..f.blocks.len()).collect();
+    let mut work: Vec<usize> = (0..f.blocks.len()).rev().collect();
+    let mut queued = vec![true; f.blocks.len()];
     while let Some(b) = work.pop() {
+        queued[b] = false;
         let mut now = inputs[b];
         let mut next = first[b];
         walk(&f.blocks[b], v, |_, _, defined, partial| {
@@ -114,7 +124,8 @@ fn split_one(f: &mut Func, cfg: &Cfg, v: V) {
         for &s in &cfg.succ[b] {
             if inputs[s as usize] | now != inputs[s as usize] {
                 inputs[s as usize] |= now;
-                if (s as usize) < f.blocks.len() && !work.contains(&(s as usize)) {
+                if queued.get(s as usize) == Some(&false) {
+                    queued[s as usize] = true;
                     work.push(s as usize);
                 }
             }

@@ -50,9 +50,24 @@ pub struct LowerError {
     pub message: String,
 }
 
+/// Most values of one function: bounds the frame of a warp, 256 bytes each.
+pub const MAX_VREGS: usize = 1 << 18;
+
 /// Lowers function `index` of the module.
 pub fn lower(cx: &Context<'_>, index: u32) -> Result<Func, LowerError> {
     let f = Lower::new(cx, index)?.run()?;
+    if f.vregs.len() > MAX_VREGS {
+        let pos = cx
+            .module
+            .functions
+            .get(index as usize)
+            .map(|f| f.pos)
+            .unwrap_or_default();
+        return Err(LowerError {
+            pos,
+            message: format!("unsupported: a function of more than {MAX_VREGS} values"),
+        });
+    }
     verify(&f).map_err(|site| {
         let site = f.sites.get(site as usize).copied().unwrap_or_default();
         let text = cx
