@@ -10,7 +10,7 @@ use clap::Args;
 use crate::device::{Backend, Device};
 use crate::guest::{self, Input, Options, Output};
 use crate::local::Served;
-use crate::{nvcc, progress, run, shims};
+use crate::{nvcc, progress, qemu, run, shims};
 
 /// Measures calls and copies through the device, locally and in a guest
 ///
@@ -114,7 +114,12 @@ const ROWS: &[(&str, &str, &str, Option<&str>)] = &[
 impl Bench {
     /// Runs it.
     pub fn run(self) -> Result<ExitCode> {
+        // Nothing is built while something is measured.
         nvcc::kernels()?;
+        shims::stage()?;
+        if !self.no_vm {
+            qemu::installed()?;
+        }
         let local = self.local()?;
         let (guest, accel) = if self.no_vm {
             (Samples::new(), String::new())
@@ -166,6 +171,7 @@ impl Bench {
         let words = ["sh", "-c", &script].map(OsString::from);
         let options = Options {
             cwd: Some("/".into()),
+            no_build: true,
             device: self.device(),
             ..Options::default()
         };
