@@ -12,6 +12,7 @@ use crate::counters::Counters;
 
 pub mod cuda;
 pub mod soft;
+mod start;
 
 /// What a session has in common with its channel; given to the backend when it is opened.
 #[derive(Clone, Debug)]

@@ -32,54 +32,34 @@ impl Calls for CudaSession {
     }
 
     fn init(&mut self, _: CtxId, flags: u32) -> Result<(), Status> {
-        if flags != 0 {
-            return Err(Status::ERROR_INVALID_VALUE);
-        }
-        self.initialized = true;
-        Ok(())
+        self.start.init(flags)
     }
 
     fn primary_ctx_retain(&mut self, _: CtxId, device: u32) -> Result<CtxId, Status> {
-        self.require_device(device)?;
-        if let Some((ctx, users)) = &mut self.primary {
-            *users += 1;
-            return Ok(*ctx);
+        if let Some(ctx) = self.start.retain(device)? {
+            return Ok(ctx);
         }
         let ctx = self.new_context(0)?;
-        self.primary = Some((ctx, 1));
-        Ok(ctx)
+        Ok(self.start.set_primary(ctx))
     }
 
     fn primary_ctx_release(&mut self, _: CtxId, device: u32) -> Result<(), Status> {
-        self.require_device(device)?;
-        match &mut self.primary {
-            None => Err(Status::ERROR_INVALID_CONTEXT),
-            Some((_, users)) if *users > 1 => {
-                *users -= 1;
-                Ok(())
-            }
-            Some(_) => self.primary_ctx_reset(CtxId(0), device),
-        }
+        let unused = self.start.release(device)?;
+        unused.map_or(Ok(()), |ctx| self.destroy_context(ctx))
     }
 
     fn primary_ctx_reset(&mut self, _: CtxId, device: u32) -> Result<(), Status> {
-        self.require_device(device)?;
-        match self.primary.take() {
-            None => Ok(()),
-            Some((ctx, _)) => self.destroy_context(ctx),
-        }
+        let unused = self.start.reset(device)?;
+        unused.map_or(Ok(()), |ctx| self.destroy_context(ctx))
     }
 
     fn ctx_create(&mut self, _: CtxId, flags: u32, device: u32) -> Result<CtxId, Status> {
-        self.require_device(device)?;
+        self.start.require_device(device)?;
         self.new_context(ctx::check_flags(flags)?)
     }
 
     fn ctx_destroy(&mut self, _: CtxId, which: CtxId) -> Result<(), Status> {
-        self.require_init()?;
-        if self.primary.is_some_and(|(primary, _)| primary == which) {
-            return Err(Status::ERROR_INVALID_CONTEXT);
-        }
+        self.start.require_not_primary(which)?;
         self.destroy_context(which)
     }
 
@@ -133,7 +113,7 @@ impl Calls for CudaSession {
     }
 
     fn module_unload(&mut self, _: CtxId, module: ModuleId) -> Result<(), Status> {
-        self.require_init()?;
+        self.start.require_init()?;
         self.unload_module(module)
     }
 
@@ -215,7 +195,7 @@ impl Calls for CudaSession {
     }
 
     fn mem_free(&mut self, ctx: CtxId, ptr: DevPtr) -> Result<(), Status> {
-        self.require_init()?;
+        self.start.require_init()?;
         self.free(ctx, ptr)
     }
 

@@ -18,6 +18,7 @@ use super::module::{ModuleEntry, UNCOUNTED_BYTES};
 use super::staging::{Leftovers, Staging};
 use super::stream::{PacedStream, StreamEntry};
 use super::sys::object::Stream;
+use crate::backend::start::Start;
 use crate::backend::{BackendSession, SessionContext};
 use crate::handles::Table;
 
@@ -26,10 +27,9 @@ use crate::handles::Table;
 pub struct CudaSession {
     pub(super) backend: Arc<CudaBackend>,
     pub(super) context: SessionContext,
-    pub(super) initialized: bool,
-    /// The primary context and how many users it has. It is a context like the others: the
-    /// driver's own primary context would be shared by all sessions.
-    pub(super) primary: Option<(CtxId, u64)>,
+    /// The primary context in it is a context like the others: the driver's own would be shared by
+    /// all sessions.
+    pub(super) start: Start,
     pub(super) objects: Objects,
     /// What is left of [`UNCOUNTED_BYTES`].
     pub(super) uncounted_left: u64,
@@ -83,8 +83,7 @@ impl CudaSession {
         CudaSession {
             backend,
             context,
-            initialized: false,
-            primary: None,
+            start: Start::default(),
             objects: Objects {
                 functions: Table::new(MAX_FUNCTIONS),
                 modules: Table::new(MAX_MODULES),
@@ -94,24 +93,6 @@ impl CudaSession {
             },
             uncounted_left: UNCOUNTED_BYTES,
             staging,
-        }
-    }
-
-    pub(super) fn require_init(&self) -> Result<(), Status> {
-        if self.initialized {
-            Ok(())
-        } else {
-            Err(Status::ERROR_NOT_INITIALIZED)
-        }
-    }
-
-    /// The session's GPU is device 0, the only one.
-    pub(super) fn require_device(&self, device: u32) -> Result<(), Status> {
-        self.require_init()?;
-        if device == 0 {
-            Ok(())
-        } else {
-            Err(Status::ERROR_INVALID_DEVICE)
         }
     }
 
@@ -128,7 +109,7 @@ impl CudaSession {
 
     /// The context that is current in the calling guest thread, unless an error has ended it.
     pub(super) fn current(&self, ctx: CtxId) -> Result<&ContextEntry, Status> {
-        self.require_init()?;
+        self.start.require_init()?;
         let entry = self.objects.contexts.get(ctx)?;
         entry.error.map_or(Ok(entry), Err)
     }

@@ -13,6 +13,7 @@ use super::SoftBackend;
 use super::ctx::{Context, ContextEntry};
 use super::engine::Engine;
 use super::op::{Op, Work};
+use crate::backend::start::Start;
 use crate::backend::{BackendSession, SessionContext};
 use crate::budget::Share;
 use crate::handles::Table;
@@ -21,10 +22,8 @@ use crate::handles::Table;
 pub struct SoftSession {
     pub(super) backend: Arc<SoftBackend>,
     pub(super) context: SessionContext,
-    pub(super) initialized: bool,
+    pub(super) start: Start,
     pub(super) contexts: Table<CtxId, ContextEntry>,
-    /// The primary context and how many users it has.
-    pub(super) primary: Option<(CtxId, u64)>,
     pub(super) modules: Table<ModuleId, ModuleEntry>,
     pub(super) functions: Table<FunctionId, FunctionEntry>,
     pub(super) streams: Table<StreamId, StreamEntry>,
@@ -80,9 +79,8 @@ impl SoftSession {
         Ok(SoftSession {
             backend,
             context,
-            initialized: false,
+            start: Start::default(),
             contexts: Table::new(MAX_CONTEXTS),
-            primary: None,
             modules: Table::new(MAX_MODULES),
             functions: Table::new(MAX_FUNCTIONS),
             streams: Table::new(MAX_STREAMS),
@@ -90,24 +88,6 @@ impl SoftSession {
             last_free: 0,
             engine,
         })
-    }
-
-    pub(super) fn require_init(&self) -> Result<(), Status> {
-        if self.initialized {
-            Ok(())
-        } else {
-            Err(Status::ERROR_NOT_INITIALIZED)
-        }
-    }
-
-    /// The software GPU is device 0, the only one.
-    pub(super) fn require_device(&self, device: u32) -> Result<(), Status> {
-        self.require_init()?;
-        if device == 0 {
-            Ok(())
-        } else {
-            Err(Status::ERROR_INVALID_DEVICE)
-        }
     }
 
     pub(super) fn new_context(&mut self) -> Result<CtxId, Status> {
@@ -133,7 +113,7 @@ impl SoftSession {
 
     /// The context that is current in the calling thread, unless an error has ended it.
     pub(super) fn current(&self, ctx: CtxId) -> Result<&ContextEntry, Status> {
-        self.require_init()?;
+        self.start.require_init()?;
         let entry = self.contexts.get(ctx)?;
         entry.shared.sticky()?;
         Ok(entry)
