@@ -67,6 +67,15 @@ pub const MAX_FUNCTIONS: usize = 1 << 20;
 /// the GPU executes is held back at the ring, not in host memory.
 pub const MAX_QUEUED_OPERATIONS: usize = 4096;
 
+/// Most bytes of kernel parameters and short copies in a session's execution queue. Operations
+/// alone would let 64 channels hold 8 GiB of host memory.
+pub const MAX_QUEUED_BYTES: usize = 16 << 20;
+
+/// Most address space that the contexts of a VM may reserve in the host process, in bytes: a
+/// quarter of what a process has. Without it the contexts of all channels could take all of it,
+/// and QEMU's own allocations would fail.
+pub const MAX_RESERVED_BYTES: u64 = 1 << 45;
+
 /// Most rows of a two-dimensional memory set or copy in one message (CUDA's own maximum height
 /// is larger, the guest splits); bounds the time one dispatch takes.
 pub const MAX_ROWS: u64 = 1 << 31;

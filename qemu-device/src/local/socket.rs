@@ -5,6 +5,7 @@ use std::io;
 use std::mem::{size_of, zeroed};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 /// Most descriptors in one packet: BAR1 and the doorbells (the kernel's own limit is 253).
@@ -47,10 +48,7 @@ impl Listener {
         for (to, from) in address.sun_path.iter_mut().zip(name) {
             *to = *from as libc::c_char;
         }
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        remove_stale(path)?;
         let length = size_of::<libc::sockaddr_un>() as libc::socklen_t;
         // SAFETY: `address` is an initialised, NUL-terminated `sockaddr_un` of `length` bytes.
         let bound = unsafe { libc::bind(fd.as_raw_fd(), (&raw const address).cast(), length) };
@@ -87,6 +85,19 @@ impl Listener {
                 return Err(error);
             }
         }
+    }
+}
+
+/// Removes a socket that a dead process has left; anything else at that path stays.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    match std::fs::symlink_metadata(path) {
+        Ok(there) if there.file_type().is_socket() => std::fs::remove_file(path),
+        Ok(_) => Err(io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            "exists and is not a socket",
+        )),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
     }
 }
 

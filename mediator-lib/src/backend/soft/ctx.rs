@@ -24,6 +24,8 @@ pub struct ContextEntry {
     pub shared: Arc<Context>,
     /// Allocations by address; the number is the size in bytes.
     pub allocations: BTreeMap<u64, Allocation>,
+    /// Its share of the address space that the VM's contexts may reserve.
+    pub _reservation: Share,
     /// Number of the last operation on the default stream.
     pub default_stream_last: u64,
 }

@@ -13,7 +13,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 
 use vgpu_protocol::Status;
-use vgpu_protocol::limits::MAX_QUEUED_OPERATIONS;
+use vgpu_protocol::limits::{MAX_QUEUED_BYTES, MAX_QUEUED_OPERATIONS};
 use vgpu_soft_gpu::{Abort, Gpu};
 
 use super::op::Op;
@@ -41,8 +41,18 @@ struct Shared {
 
 struct Queue {
     ops: VecDeque<Op>,
+    /// Bytes that the operations hold.
+    bytes: usize,
     submitted: u64,
     ended: bool,
+}
+
+impl Queue {
+    /// True where an operation that holds `bytes` has to wait. An empty queue takes any.
+    fn is_full(&self, bytes: usize) -> bool {
+        self.ops.len() >= MAX_QUEUED_OPERATIONS
+            || (!self.ops.is_empty() && self.bytes + bytes > MAX_QUEUED_BYTES)
+    }
 }
 
 impl Shared {
@@ -56,6 +66,7 @@ impl Engine {
     pub fn new(gpu: Arc<Gpu>, cancel: &Cancel, name: String) -> io::Result<Engine> {
         let queue = Queue {
             ops: VecDeque::new(),
+            bytes: 0,
             submitted: 0,
             ended: false,
         };
@@ -87,7 +98,8 @@ impl Engine {
     /// Adds work and returns its number. Waits while the queue is full.
     pub fn submit(&self, op: Op) -> u64 {
         let mut queue = self.shared.lock();
-        while queue.ops.len() >= MAX_QUEUED_OPERATIONS && !queue.ended {
+        let bytes = op.bytes();
+        while queue.is_full(bytes) && !queue.ended {
             queue = self
                 .shared
                 .done
@@ -97,6 +109,7 @@ impl Engine {
         queue.submitted += 1;
         let number = queue.submitted;
         queue.ops.push_back(op);
+        queue.bytes += bytes;
         drop(queue);
         self.shared.work.notify_one();
         number
@@ -176,6 +189,7 @@ fn run(shared: &Shared, gpu: &Gpu, abort: &Abort) {
                 .unwrap_or_else(PoisonError::into_inner);
             continue;
         };
+        queue.bytes -= op.bytes();
         drop(queue);
         run_guarded(op, gpu, abort);
         shared.completed.fetch_add(1, Ordering::AcqRel);
@@ -201,5 +215,36 @@ impl Drop for Engine {
             // reported by the panic hook.
             let _ = thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vgpu_soft_gpu::AddressSpace;
+
+    use super::*;
+    use crate::backend::soft::ctx::Context;
+    use crate::backend::soft::op::Work;
+
+    #[test]
+    fn the_queue_takes_its_bytes_and_no_more() {
+        let space = AddressSpace::new(1 << 20).expect("address space");
+        let data = vec![0; 100];
+        let op = Op {
+            ctx: Context::new(space),
+            work: Work::Write { dst: 0, data },
+        };
+        assert_eq!(op.bytes(), 100);
+        let mut queue = Queue {
+            ops: VecDeque::new(),
+            bytes: 0,
+            submitted: 0,
+            ended: false,
+        };
+        assert!(!queue.is_full(MAX_QUEUED_BYTES + 1), "alone, anything goes");
+        queue.bytes = op.bytes();
+        queue.ops.push_back(op);
+        assert!(!queue.is_full(MAX_QUEUED_BYTES - 100));
+        assert!(queue.is_full(MAX_QUEUED_BYTES - 99));
     }
 }

@@ -25,15 +25,19 @@ use std::io;
 use std::sync::Arc;
 
 use vgpu_protocol::Status;
+use vgpu_protocol::limits::MAX_RESERVED_BYTES;
 use vgpu_soft_gpu::Gpu;
 
 use super::{Backend, BackendSession, SessionContext};
+use crate::budget::Budget;
 use session::SoftSession;
 
 /// The software GPU of one device.
 pub struct SoftBackend {
     gpu: Arc<Gpu>,
     memory_bytes: u64,
+    /// Address space for contexts.
+    reservations: Arc<Budget>,
 }
 
 impl SoftBackend {
@@ -43,6 +47,7 @@ impl SoftBackend {
         Ok(Arc::new(SoftBackend {
             gpu: Gpu::new(threads)?,
             memory_bytes: device::default_memory_bytes(),
+            reservations: Budget::new(MAX_RESERVED_BYTES),
         }))
     }
 }

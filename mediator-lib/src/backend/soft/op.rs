@@ -57,6 +57,15 @@ pub struct Op {
 }
 
 impl Op {
+    /// Bytes of host memory that the guest's data takes while it waits.
+    pub fn bytes(&self) -> usize {
+        match &self.work {
+            Work::Launch { params, .. } => params.len(),
+            Work::Write { data, .. } => data.len(),
+            _ => 0,
+        }
+    }
+
     /// Does the work. In a context that has failed, only what frees is done.
     pub fn run(self, gpu: &Gpu, abort: &Abort) {
         let ctx = self.ctx;

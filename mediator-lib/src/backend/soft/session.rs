@@ -100,13 +100,18 @@ impl SoftSession {
         let slot = (0..=u16::MAX)
             .find(|slot| !taken.contains(slot))
             .ok_or(Status::ERROR_OUT_OF_MEMORY)?;
-        let space = AddressSpace::in_slot(self.context.budget.limit(), slot).map_err(|error| {
+        let limit = self.context.budget.limit();
+        // A space reserves twice what it may hold.
+        let reservation = self.backend.reservations.take(limit.saturating_mul(2));
+        let reservation = reservation.ok_or(Status::ERROR_OUT_OF_MEMORY)?;
+        let space = AddressSpace::in_slot(limit, slot).map_err(|error| {
             tracing::error!(%error, "cannot reserve address space for a context");
             Status::ERROR_OUT_OF_MEMORY
         })?;
         self.contexts.add(ContextEntry {
             shared: Context::new(space),
             allocations: BTreeMap::new(),
+            _reservation: reservation,
             default_stream_last: 0,
         })
     }
