@@ -2,6 +2,7 @@
 
 mod tally;
 
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
@@ -274,6 +275,18 @@ fn qtest(name: &str) -> Result<Tally> {
     libtest(name, &mut command)
 }
 
+/// This program's file. An earlier stage may have built it anew, and Linux then says so behind the
+/// old file's name; what is there now is made from the same source.
+fn own_path() -> Result<PathBuf> {
+    let path = std::env::current_exe().context("find this program's file")?;
+    Ok(
+        match path.to_str().and_then(|p| p.strip_suffix(" (deleted)")) {
+            Some(path) => PathBuf::from(path),
+            None => path,
+        },
+    )
+}
+
 fn vm(name: &str) -> Result<Tally> {
     apt::ensure(&["pciutils"])?;
     qemu::installed()?;
@@ -286,6 +299,6 @@ fn vm(name: &str) -> Result<Tally> {
     );
     // The tests are marked as ignored, so that `cargo test` alone builds no QEMU.
     command.args(["--", "--include-ignored", "--test-threads", "2"]);
-    command.env("VGPU_XTASK", std::env::current_exe()?);
+    command.env("VGPU_XTASK", own_path()?);
     libtest(name, &mut command)
 }
