@@ -10,6 +10,7 @@ use crate::budget::Budget;
 use crate::cancel::Cancel;
 use crate::counters::Counters;
 
+mod check;
 pub mod cuda;
 pub mod soft;
 mod start;

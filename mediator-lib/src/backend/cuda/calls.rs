@@ -8,13 +8,14 @@ use vgpu_protocol::calls::{
 use vgpu_protocol::limits::{MAX_INLINE_COPY_BYTES, MAX_ROWS, MAX_STREAMS};
 use vgpu_protocol::wire::Blob;
 
-use super::event::{self, EventEntry};
+use super::ctx;
+use super::event::EventEntry;
 use super::session::CudaSession;
 use super::stream::{PacedStream, StreamEntry, wait_until};
 use super::sys::code::LaunchParams;
 use super::sys::memory::{self, DeviceRows};
 use super::sys::object::{Event, Stream};
-use super::{ctx, sys};
+use crate::backend::check;
 
 impl Calls for CudaSession {
     fn hello(&mut self, _: CtxId, _client: &str, _pid: u32) -> Result<HelloInfo, Status> {
@@ -55,7 +56,7 @@ impl Calls for CudaSession {
 
     fn ctx_create(&mut self, _: CtxId, flags: u32, device: u32) -> Result<CtxId, Status> {
         self.start.require_device(device)?;
-        self.new_context(ctx::check_flags(flags)?)
+        self.new_context(check::ctx_flags(flags)?)
     }
 
     fn ctx_destroy(&mut self, _: CtxId, which: CtxId) -> Result<(), Status> {
@@ -317,7 +318,7 @@ impl Calls for CudaSession {
         stream: StreamId,
     ) -> Result<(), Status> {
         let owner = self.owner(ctx, stream)?;
-        check_set(dst, width)?;
+        check::set_elements(dst, width)?;
         let bytes = count
             .checked_mul(u64::from(width))
             .ok_or(Status::ERROR_INVALID_VALUE)?;
@@ -339,7 +340,7 @@ impl Calls for CudaSession {
         stream: StreamId,
     ) -> Result<(), Status> {
         let owner = self.owner(ctx, stream)?;
-        check_set(dst, width)?;
+        check::set_elements(dst, width)?;
         if rows > MAX_ROWS || !pitch.is_multiple_of(u64::from(width)) {
             return Err(Status::ERROR_INVALID_VALUE);
         }
@@ -369,9 +370,7 @@ impl Calls for CudaSession {
         priority: i32,
     ) -> Result<(), Status> {
         let entry = self.current_mut(ctx)?;
-        if flags > sys::object::NON_BLOCKING {
-            return Err(Status::ERROR_INVALID_VALUE);
-        }
+        let flags = check::stream_flags(flags)?;
         entry.reap_streams();
         let dying: usize = self
             .objects
@@ -437,7 +436,7 @@ impl Calls for CudaSession {
     }
 
     fn event_create(&mut self, ctx: CtxId, event: EventId, flags: u32) -> Result<(), Status> {
-        let flags = event::check_flags(flags)?;
+        let flags = check::event_flags(flags)?;
         let created = Event::create(&self.current(ctx)?.ctx, flags);
         let created = self.note(ctx, created)?;
         self.objects.events.add_as(
@@ -508,13 +507,5 @@ impl Calls for CudaSession {
         self.current(ctx)?;
         let elapsed = end.event.elapsed_since(&start.event);
         self.note(ctx, elapsed)
-    }
-}
-
-fn check_set(dst: DevPtr, width: u8) -> Result<(), Status> {
-    if matches!(width, 1 | 2 | 4) && dst.0.is_multiple_of(u64::from(width)) {
-        Ok(())
-    } else {
-        Err(Status::ERROR_INVALID_VALUE)
     }
 }

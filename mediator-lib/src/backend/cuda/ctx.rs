@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use cudarc::driver::sys::{CUctx_flags_enum as Flags, CUlimit_enum as Limit};
+use cudarc::driver::sys::CUlimit_enum as Limit;
 use vgpu_protocol::Status;
 
 use super::mem::Allocations;
@@ -33,27 +33,6 @@ pub struct ContextEntry {
     pub dying: Vec<Stream>,
     /// The error that ended it, if one did.
     pub error: Option<Status>,
-}
-
-/// Checks the flags of `cuCtxCreate`.
-///
-/// # Errors
-/// `ERROR_NOT_SUPPORTED` for core dumps, which the driver would write to the host's files,
-/// `ERROR_INVALID_VALUE` for unknown flags.
-pub fn check_flags(flags: u32) -> Result<u32, Status> {
-    const DUMPS: u32 =
-        Flags::CU_CTX_COREDUMP_ENABLE as u32 | Flags::CU_CTX_USER_COREDUMP_ENABLE as u32;
-    const KNOWN: u32 = Flags::CU_CTX_SCHED_MASK as u32
-        | Flags::CU_CTX_MAP_HOST as u32
-        | Flags::CU_CTX_LMEM_RESIZE_TO_MAX as u32
-        | Flags::CU_CTX_SYNC_MEMOPS as u32;
-    if flags & DUMPS != 0 {
-        return Err(Status::ERROR_NOT_SUPPORTED);
-    }
-    if flags & !KNOWN != 0 {
-        return Err(Status::ERROR_INVALID_VALUE);
-    }
-    Ok(flags)
 }
 
 /// Device memory that the driver reserves for a limit, in bytes. Without counting it, a guest
@@ -130,16 +109,6 @@ impl ContextEntry {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn core_dumps_and_unknown_flags_are_refused() {
-        for flags in [0, 1, 2, 4, 8, 0x10, 0x80, 0x9f] {
-            assert_eq!(check_flags(flags).is_ok(), flags & 0x60 == 0, "{flags:#x}");
-        }
-        assert_eq!(check_flags(0x20), Err(Status::ERROR_NOT_SUPPORTED));
-        assert_eq!(check_flags(0x40), Err(Status::ERROR_NOT_SUPPORTED));
-        assert_eq!(check_flags(0x100), Err(Status::ERROR_INVALID_VALUE));
-    }
 
     #[test]
     fn a_limit_counts_what_the_driver_reserves() {

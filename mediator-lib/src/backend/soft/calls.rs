@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, OnceLock};
 
-use cudarc::driver::sys::CUevent_flags_enum;
 use vgpu_protocol::Status;
 use vgpu_protocol::calls::{
     ArenaSpan, Calls, CtxId, DevPtr, DeviceInfo, EventId, FunctionId, FunctionInfo, HelloInfo,
@@ -16,6 +15,7 @@ use super::ctx::{self, Allocation};
 use super::op::Work;
 use super::session::{EventEntry, Record, SoftSession, StreamEntry};
 use super::{copy, device, launch};
+use crate::backend::check;
 
 /// Copies up to this size are done by the worker itself when nothing is queued: longer ones would
 /// keep it from reading the ring.
@@ -60,8 +60,10 @@ impl Calls for SoftSession {
         unused.map_or(Ok(()), |ctx| self.destroy_context(ctx))
     }
 
-    fn ctx_create(&mut self, _: CtxId, _flags: u32, device: u32) -> Result<CtxId, Status> {
+    fn ctx_create(&mut self, _: CtxId, flags: u32, device: u32) -> Result<CtxId, Status> {
         self.start.require_device(device)?;
+        // How the guest waits and what host memory it maps is the guest's affair.
+        check::ctx_flags(flags)?;
         self.new_context()
     }
 
@@ -382,8 +384,8 @@ impl Calls for SoftSession {
         stream: StreamId,
     ) -> Result<(), Status> {
         let owner = self.stream_ctx(ctx, stream)?;
-        if !matches!(width, 1 | 2 | 4) || !dst.0.is_multiple_of(u64::from(width)) || rows > MAX_ROWS
-        {
+        check::set_elements(dst, width)?;
+        if rows > MAX_ROWS {
             return Err(Status::ERROR_INVALID_VALUE);
         }
         if count == 0 || rows == 0 {
@@ -420,10 +422,8 @@ impl Calls for SoftSession {
         _priority: i32,
     ) -> Result<(), Status> {
         self.current(ctx)?;
-        // CU_STREAM_DEFAULT and CU_STREAM_NON_BLOCKING; priorities are clamped to the only one.
-        if flags > 1 {
-            return Err(Status::ERROR_INVALID_VALUE);
-        }
+        check::stream_flags(flags)?;
+        // Priorities are clamped to the only one.
         self.streams.add_as(stream, StreamEntry { ctx, last: 0 })
     }
 
@@ -463,17 +463,12 @@ impl Calls for SoftSession {
 
     fn event_create(&mut self, ctx: CtxId, event: EventId, flags: u32) -> Result<(), Status> {
         self.current(ctx)?;
-        const TIMING_OFF: u32 = CUevent_flags_enum::CU_EVENT_DISABLE_TIMING as u32;
-        const KNOWN: u32 = TIMING_OFF | CUevent_flags_enum::CU_EVENT_BLOCKING_SYNC as u32;
-        if flags & !KNOWN != 0 {
-            // Events for other processes (CU_EVENT_INTERPROCESS) are among them.
-            return Err(Status::ERROR_INVALID_VALUE);
-        }
+        let flags = check::event_flags(flags)?;
         self.events.add_as(
             event,
             EventEntry {
                 ctx,
-                timing: flags & TIMING_OFF == 0,
+                timing: flags & check::NO_TIMING == 0,
                 record: None,
             },
         )
