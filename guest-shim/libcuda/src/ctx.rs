@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
-use cudarc::driver::sys::{self, CUcontext, CUdevice};
+use cudarc::driver::sys::{self, CUcontext, CUctx_flags_enum as Flags, CUdevice};
 use vgpu_protocol::Status;
 use vgpu_protocol::calls::{CtxId, stubs};
 
@@ -94,7 +94,15 @@ pub fn enter() -> Done<(&'static Driver, Arc<Ctx>, CtxId)> {
     Ok((driver, ctx, id))
 }
 
+/// Flags of contexts. What nothing here would carry out is refused: core dumps, and that memory
+/// operations always synchronise.
 fn check_flags(flags: u32) -> Done {
+    const NOT_CARRIED: u32 = Flags::CU_CTX_COREDUMP_ENABLE as u32
+        | Flags::CU_CTX_USER_COREDUMP_ENABLE as u32
+        | Flags::CU_CTX_SYNC_MEMOPS as u32;
+    if flags & !FLAGS_MASK == 0 && flags & NOT_CARRIED != 0 {
+        return Err(Status::ERROR_NOT_SUPPORTED);
+    }
     if flags & !FLAGS_MASK == 0 && SCHED_VALUES.contains(&(flags & SCHED_MASK)) {
         Ok(())
     } else {

@@ -19,6 +19,7 @@ use crate::stream::{cuStreamCreate, cuStreamQuery};
 const NOT_INITIALIZED: u32 = 3;
 const INVALID_DEVICE: u32 = 101;
 const CONTEXT_IS_DESTROYED: u32 = 709;
+const NOT_SUPPORTED: u32 = 801;
 
 fn current() -> u64 {
     let mut ctx = null_mut();
@@ -181,6 +182,11 @@ fn flags_and_versions_of_contexts_are_checked() {
     let mut ctx = null_mut();
     assert_eq!(cuCtxCreate_v2(Out::to(&mut ctx), 0x100, 0), INVALID_VALUE);
     assert_eq!(cuCtxCreate_v2(Out::to(&mut ctx), 3, 0), INVALID_VALUE);
+    // Core dumps and CU_CTX_SYNC_MEMOPS: nothing would carry them out.
+    for flags in [0x20, 0x40, 0x80] {
+        assert_eq!(cuCtxCreate_v2(Out::to(&mut ctx), flags, 0), NOT_SUPPORTED);
+        assert_eq!(cuDevicePrimaryCtxSetFlags(0, flags), NOT_SUPPORTED);
+    }
     assert_eq!(cuCtxCreate_v2(Out::to(&mut ctx), 0, 3), INVALID_DEVICE);
     assert_eq!(cuCtxCreate_v2(Out::null(), 0, 0), INVALID_VALUE);
     let none = || Host(null_mut());

@@ -29,7 +29,7 @@ use vgpu_protocol::limits::MAX_RESERVED_BYTES;
 use vgpu_soft_gpu::Gpu;
 
 use super::{Backend, BackendSession, SessionContext};
-use crate::budget::Budget;
+use crate::budget::{Budget, Share};
 use session::SoftSession;
 
 /// The software GPU of one device.
@@ -52,6 +52,15 @@ impl SoftBackend {
     }
 }
 
+/// Takes address space for a context that may hold `limit_bytes`: a space reserves twice that.
+///
+/// # Errors
+/// `ERROR_OUT_OF_MEMORY` where the VM's contexts have reserved what they may.
+fn reserve(reservations: &Arc<Budget>, limit_bytes: u64) -> Result<Share, Status> {
+    let reserved = reservations.take(limit_bytes.saturating_mul(2));
+    reserved.ok_or(Status::ERROR_OUT_OF_MEMORY)
+}
+
 impl Backend for SoftBackend {
     fn name(&self) -> &'static str {
         "soft"
@@ -67,5 +76,26 @@ impl Backend for SoftBackend {
 
     fn open(self: Arc<Self>, context: SessionContext) -> Result<Box<dyn BackendSession>, Status> {
         Ok(Box::new(SoftSession::new(self, context)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn contexts_reserve_what_they_may_and_no_more() {
+        let reservations = Budget::new(MAX_RESERVED_BYTES);
+        let half = MAX_RESERVED_BYTES / 4;
+        let first = reserve(&reservations, half).expect("room");
+        let second = reserve(&reservations, half - 1).expect("room");
+        assert_eq!(
+            reserve(&reservations, 2).err(),
+            Some(Status::ERROR_OUT_OF_MEMORY)
+        );
+        let third = reserve(&reservations, 1).expect("room");
+        drop((first, second, third));
+        assert!(reserve(&reservations, u64::MAX).is_err());
+        assert!(reserve(&reservations, MAX_RESERVED_BYTES / 2).is_ok());
     }
 }

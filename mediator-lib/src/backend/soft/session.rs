@@ -101,9 +101,7 @@ impl SoftSession {
             .find(|slot| !taken.contains(slot))
             .ok_or(Status::ERROR_OUT_OF_MEMORY)?;
         let limit = self.context.budget.limit();
-        // A space reserves twice what it may hold.
-        let reservation = self.backend.reservations.take(limit.saturating_mul(2));
-        let reservation = reservation.ok_or(Status::ERROR_OUT_OF_MEMORY)?;
+        let reservation = super::reserve(&self.backend.reservations, limit)?;
         let space = AddressSpace::in_slot(limit, slot).map_err(|error| {
             tracing::error!(%error, "cannot reserve address space for a context");
             Status::ERROR_OUT_OF_MEMORY
