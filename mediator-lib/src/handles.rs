@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 
 use vgpu_protocol::Status;
-use vgpu_protocol::calls::{CtxId, EventId, FunctionId, ModuleId, StreamId};
+use vgpu_protocol::calls::{
+    BlasId, CtxId, EventId, FunctionId, GraphId, LinkId, ModuleId, PhysicalId, StreamId,
+};
 
 /// A handle type.
 pub trait Id: Copy {
@@ -35,6 +37,10 @@ ids! {
     FunctionId => ERROR_INVALID_HANDLE,
     StreamId => ERROR_INVALID_HANDLE,
     EventId => ERROR_INVALID_HANDLE,
+    GraphId => ERROR_INVALID_HANDLE,
+    LinkId => ERROR_INVALID_HANDLE,
+    BlasId => ERROR_INVALID_HANDLE,
+    PhysicalId => ERROR_INVALID_VALUE,
 }
 
 /// Objects by handle. Numbers start at 1 and are not reused while 2³² last, so that a stale handle
@@ -58,14 +64,24 @@ impl<K: Id, V> Table<K, V> {
         }
     }
 
+    /// Fails when the table is full.
+    ///
+    /// # Errors
+    /// `ERROR_OUT_OF_MEMORY`.
+    pub fn require_room(&self) -> Result<(), Status> {
+        if self.objects.len() < self.max {
+            Ok(())
+        } else {
+            Err(Status::ERROR_OUT_OF_MEMORY)
+        }
+    }
+
     /// Adds an object under a new handle.
     ///
     /// # Errors
     /// `ERROR_OUT_OF_MEMORY` when the table is full.
     pub fn add(&mut self, object: V) -> Result<K, Status> {
-        if self.objects.len() >= self.max {
-            return Err(Status::ERROR_OUT_OF_MEMORY);
-        }
+        self.require_room()?;
         while self.next == 0 || self.objects.contains_key(&self.next) {
             self.next = self.next.wrapping_add(1);
         }
@@ -84,9 +100,7 @@ impl<K: Id, V> Table<K, V> {
         if id.number() == 0 || self.objects.contains_key(&id.number()) {
             return Err(Status::ERROR_INVALID_HANDLE);
         }
-        if self.objects.len() >= self.max {
-            return Err(Status::ERROR_OUT_OF_MEMORY);
-        }
+        self.require_room()?;
         self.objects.insert(id.number(), object);
         Ok(())
     }

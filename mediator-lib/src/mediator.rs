@@ -1,7 +1,5 @@
 //! One mediator per device: it chooses the backend and opens sessions.
 
-use std::fs::OpenOptions;
-use std::io::Write;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,9 +10,15 @@ use crate::backend::cuda::{CudaBackend, CudaUnavailable};
 use crate::backend::soft::SoftBackend;
 use crate::backend::{Backend, SessionContext};
 use crate::budget::Budget;
+use crate::callbacks::Callbacks;
 use crate::cancel::Cancel;
-use crate::counters::Counters;
+use crate::captured::Captured;
+use crate::counters::{self, Counters};
+use crate::heap::Heap;
+use crate::ledger::Ledger;
+use crate::processes::Processes;
 use crate::session::Session;
+use crate::waker::Waker;
 
 /// The `backend` property.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,7 +33,7 @@ pub enum BackendChoice {
 }
 
 /// What the device's properties say about its mediator.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct MediatorConfig {
     /// The `vm_id` property.
     pub vm_id: u32,
@@ -41,6 +45,23 @@ pub struct MediatorConfig {
     pub memory_bytes: Option<u64>,
     /// File to which each closed channel appends its calls by name.
     pub counters_file: Option<PathBuf>,
+    /// BAR1's heap.
+    pub heap: Arc<Heap>,
+    /// What is shared with other processes, where this one serves one channel of the device.
+    pub ledger: Option<Ledger>,
+    /// The text that kernels make this process write, where it serves one session only.
+    pub captured: Option<Arc<dyn Captured>>,
+}
+
+impl std::fmt::Debug for MediatorConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MediatorConfig")
+            .field("vm_id", &self.vm_id)
+            .field("backend", &self.backend)
+            .field("gpu", &self.gpu)
+            .field("memory_bytes", &self.memory_bytes)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Why there is no mediator.
@@ -75,8 +96,12 @@ pub struct Mediator {
     vm_id: u32,
     backend: Arc<dyn Backend>,
     budget: Arc<Budget>,
+    processes: Arc<Processes>,
     counters_file: Option<PathBuf>,
     counters_lock: Mutex<()>,
+    ledger: Option<Ledger>,
+    captured: Option<Arc<dyn Captured>>,
+    heap: Arc<Heap>,
 }
 
 impl std::fmt::Debug for Mediator {
@@ -110,14 +135,29 @@ impl Mediator {
             vm_id: config.vm_id,
             backend,
             budget: Budget::new(share),
+            processes: Arc::new(Processes::new(config.ledger)),
             counters_file: config.counters_file,
             counters_lock: Mutex::new(()),
+            ledger: config.ledger,
+            captured: config.captured,
+            heap: config.heap,
         }))
     }
 
     /// `soft` or `cuda`.
     pub fn backend_name(&self) -> &'static str {
         self.backend.name()
+    }
+
+    /// What `cuDriverGetVersion` answers, and the GPU's memory in bytes.
+    pub fn facts(&self) -> (i32, u64) {
+        let backend = &self.backend;
+        (backend.driver_version(), backend.total_memory_bytes())
+    }
+
+    /// BAR1's heap.
+    pub fn heap(&self) -> &Arc<Heap> {
+        &self.heap
     }
 
     /// The VM's share of device memory.
@@ -135,13 +175,26 @@ impl Mediator {
         arena: Arena,
         cancel: Arc<Cancel>,
     ) -> Result<Session, Status> {
+        let waker = Arc::<Waker>::default();
+        let budget = match self.ledger {
+            None => self.budget.part(),
+            Some(ledger) => Budget::shared(self.budget.limit(), ledger.device_memory(channel)),
+        };
+        if self.ledger.is_some() {
+            self.heap.serve(channel);
+        }
         let context = SessionContext {
             vm_id: self.vm_id,
+            callbacks: Arc::new(Callbacks::new(Arc::clone(&waker))),
+            waker,
             channel,
             arena,
             cancel,
-            budget: Arc::clone(&self.budget),
+            budget,
+            captured: self.captured.clone(),
+            processes: Arc::clone(&self.processes),
             counters: Arc::new(Counters::default()),
+            heap: Arc::clone(&self.heap),
         };
         let backend = Arc::clone(&self.backend).open(context.clone())?;
         Ok(Session::new(Arc::clone(self), context, backend))
@@ -156,17 +209,7 @@ impl Mediator {
             .counters_lock
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let written = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(path)
-            .and_then(|mut file| {
-                // One write per line: two VMs may share the file.
-                file.write_all(format!("{line}\n").as_bytes())
-            });
-        if let Err(error) = written {
-            tracing::warn!(%error, path = %path.display(), "cannot write the counters file");
-        }
+        counters::record(path, line);
     }
 }
 

@@ -1,16 +1,21 @@
 //! One session per channel: counts calls, dispatches them and keeps deferred errors.
 
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use vgpu_protocol::Status;
 use vgpu_protocol::calls::{CtxId, DispatchError, Mode, Opcode, dispatch};
-use vgpu_protocol::limits::MAX_CLIENT_BYTES;
+use vgpu_protocol::limits::{MAX_CLIENT_BYTES, MAX_SUSPENDED_BYTES, MAX_SUSPENDED_CALLS};
 use vgpu_protocol::message::{Flags, Message};
 use vgpu_protocol::wire::{Arg, Reader, Text, Writer};
 
-use crate::backend::{BackendSession, SessionContext};
+use crate::backend::{BackendSession, SUSPENDED, SessionContext, Wait};
+use crate::callbacks::Callbacks;
+use crate::counters::Counters;
 use crate::mediator::Mediator;
+use crate::processes::Process;
+use crate::waker::Waker;
 
 /// What becomes of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +24,8 @@ pub enum Reply {
     None,
     /// A reply with this status; its payload has been written where the status is success.
     Send(Status),
+    /// The reply comes later: see [`Session::resume`].
+    Later,
     /// The session is not to be used any more: an internal error.
     Broken,
 }
@@ -31,7 +38,19 @@ pub struct Session {
     deferred: Option<(CtxId, Status)>,
     client: String,
     pid: u32,
+    process: Arc<Process>,
     unknown_logged: bool,
+    suspended: VecDeque<Suspended>,
+    suspended_bytes: usize,
+    /// A posted call is suspended.
+    stalled: bool,
+}
+
+/// A call whose body waits.
+struct Suspended {
+    message: Message,
+    payload: Vec<u8>,
+    wait: Wait,
 }
 
 impl std::fmt::Debug for Session {
@@ -54,6 +73,9 @@ impl Session {
         context: SessionContext,
         backend: Box<dyn BackendSession>,
     ) -> Session {
+        let process = context
+            .processes
+            .add(context.channel, Arc::clone(&context.budget));
         Session {
             mediator,
             context,
@@ -61,8 +83,61 @@ impl Session {
             deferred: None,
             client: String::new(),
             pid: 0,
+            process,
             unknown_logged: false,
+            suspended: VecDeque::new(),
+            suspended_bytes: 0,
+            stalled: false,
         }
+    }
+
+    /// What wakes the worker; with a hook set, calls that wait are suspended.
+    pub fn waker(&self) -> &Arc<Waker> {
+        &self.context.waker
+    }
+
+    /// What the session did.
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.context.counters
+    }
+
+    /// Functions of the guest's program that streams call.
+    pub fn callbacks(&self) -> &Arc<Callbacks> {
+        &self.context.callbacks
+    }
+
+    /// True where the worker should take no further message for now: too much work is queued, or
+    /// too many calls wait.
+    pub fn is_full(&self) -> bool {
+        self.stalled
+            || self.suspended.len() >= MAX_SUSPENDED_CALLS
+            || self.suspended_bytes >= MAX_SUSPENDED_BYTES
+            || self.backend.is_full()
+    }
+
+    /// True where a call is suspended.
+    pub fn is_waiting(&self) -> bool {
+        !self.suspended.is_empty()
+    }
+
+    /// True where the worker must look at suspended calls without being woken.
+    pub fn must_look(&self) -> bool {
+        !self.suspended.is_empty() && self.backend.must_look()
+    }
+
+    /// Goes on with a suspended call whose wait is over.
+    pub fn resume(&mut self, reply: &mut Writer<'_>) -> Option<(Message, Reply)> {
+        let ready = |s: &mut Suspended| (s.wait)();
+        let (index, over) = self
+            .suspended
+            .iter_mut()
+            .enumerate()
+            .find_map(|(i, s)| Some((i, ready(s)?)))?;
+        let call = self.suspended.remove(index)?;
+        self.suspended_bytes -= call.payload.len();
+        self.stalled &= !call.message.flags.contains(Flags::POSTED);
+        let done = self.run(&call.message, &call.payload, Some(over), reply);
+        Some((call.message, done))
     }
 
     /// The first error of a posted call that no reply has reported, for the channel's hint word.
@@ -70,15 +145,35 @@ impl Session {
         self.deferred.map(|(_, status)| status)
     }
 
+    /// Whether kernels have written text that the guest has not taken: replies say so.
+    pub fn has_output(&self) -> bool {
+        self.backend.has_output()
+    }
+
     /// Executes one message. `reply` gets the reply's payload.
     pub fn handle(&mut self, message: &Message, payload: &[u8], reply: &mut Writer<'_>) -> Reply {
+        if let Some(opcode) = Opcode::from_wire(message.opcode) {
+            self.context.counters.count(opcode);
+        }
+        if !message.flags.contains(Flags::POSTED) {
+            self.context.counters.waited();
+        }
+        self.run(message, payload, None, reply)
+    }
+
+    fn run(
+        &mut self,
+        message: &Message,
+        payload: &[u8],
+        over: Option<Result<(), Status>>,
+        reply: &mut Writer<'_>,
+    ) -> Reply {
         let waited_for = !message.flags.contains(Flags::POSTED);
+        let may_suspend = self.context.waker.is_on() && payload.len() <= MAX_SUSPENDED_BYTES;
+        self.backend.begin(may_suspend, over);
         let ctx = CtxId(message.word);
         let outcome = match Opcode::from_wire(message.opcode) {
-            Some(opcode) => {
-                self.context.counters.count(opcode);
-                self.execute(opcode, ctx, payload, reply)
-            }
+            Some(opcode) => self.execute(opcode, ctx, payload, reply),
             None => {
                 if !self.unknown_logged {
                     self.unknown_logged = true;
@@ -95,6 +190,20 @@ impl Session {
         let Some(outcome) = outcome else {
             return Reply::Broken;
         };
+        let wait = self.backend.take_wait();
+        if outcome == Err(SUSPENDED)
+            && let Some(wait) = wait
+        {
+            self.suspended_bytes += payload.len();
+            // What is posted later may have to follow it.
+            self.stalled |= !waited_for;
+            self.suspended.push_back(Suspended {
+                message: *message,
+                payload: payload.to_vec(),
+                wait,
+            });
+            return Reply::Later;
+        }
         let status = outcome.err().unwrap_or(Status::SUCCESS);
         self.trace(message, status);
         if waited_for {
@@ -193,6 +302,7 @@ impl Session {
             .filter(|c| !c.is_control() && *c != '"' && *c != '\\')
             .collect();
         self.pid = pid;
+        self.process.name(&self.client, pid);
         tracing::info!(
             vm_id = self.context.vm_id,
             channel = self.context.channel,
@@ -209,12 +319,12 @@ impl Drop for Session {
             return;
         }
         let line = format!(
-            r#"{{"vm_id":{},"channel":{},"client":"{}","pid":{},"calls":{}}}"#,
+            r#"{{"vm_id":{},"channel":{},"client":"{}","pid":{},{}}}"#,
             self.context.vm_id,
             self.context.channel,
             self.client,
             self.pid,
-            self.context.counters.json()
+            self.context.counters.members()
         );
         self.mediator.record_counters(&line);
         tracing::info!(

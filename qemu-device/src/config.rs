@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::isolation::Isolation;
 use vgpu_mediator::{BackendChoice, MediatorConfig};
 use vgpu_protocol::layout::{Layout, LayoutError};
 use vgpu_protocol::limits::{
@@ -25,6 +26,10 @@ pub struct Properties {
     pub memory: u64,
     /// `channels`.
     pub channels: u32,
+    /// `isolation`.
+    pub isolation: String,
+    /// `worker`; empty where it was not given.
+    pub worker: String,
 }
 
 impl Default for Properties {
@@ -37,6 +42,8 @@ impl Default for Properties {
             bar1_size: DEFAULT_BAR1_BYTES,
             memory: 0,
             channels: DEFAULT_CHANNELS,
+            isolation: "auto".to_owned(),
+            worker: String::new(),
         }
     }
 }
@@ -105,6 +112,9 @@ pub enum ConfigError {
     /// `backend` is none of them.
     #[error("property 'backend' is '{0}': allowed are 'auto', 'cuda' and 'soft'")]
     Backend(String),
+    /// `isolation` is none of them.
+    #[error("property 'isolation' is '{0}': allowed are 'auto', 'none' and 'process'")]
+    Isolation(String),
     /// `bar1-size` is out of range.
     #[error(
         "property 'bar1-size' is {0} bytes: allowed are powers of two from {min} (16M) to {max} (64G)",
@@ -126,6 +136,12 @@ pub struct Config {
     pub layout: Layout,
     /// What the mediator is to be.
     pub mediator: MediatorConfig,
+    /// Where sessions are.
+    pub isolation: Isolation,
+    /// The program of worker processes, where it was named.
+    pub worker: Option<PathBuf>,
+    /// As the user wrote them, for worker processes.
+    pub properties: Properties,
 }
 
 impl Config {
@@ -146,6 +162,12 @@ impl Config {
             "soft" => BackendChoice::Soft,
             other => return Err(ConfigError::Backend(other.to_owned())),
         };
+        let isolation = match p.isolation.as_str() {
+            "auto" => Isolation::Auto,
+            "none" => Isolation::None,
+            "process" => Isolation::Process,
+            other => return Err(ConfigError::Isolation(other.to_owned())),
+        };
         let layout = Layout::new(p.bar1_size, p.channels).map_err(|error| match error {
             LayoutError::Bar1Size(bytes) => ConfigError::Bar1Size(bytes),
             LayoutError::Channels(n) => ConfigError::Channels(n),
@@ -159,7 +181,11 @@ impl Config {
                 gpu: (!p.gpu.is_empty()).then(|| p.gpu.clone()),
                 memory_bytes: (p.memory != 0).then_some(p.memory),
                 counters_file: std::env::var_os("VGPU_COUNTERS").map(PathBuf::from),
+                ..MediatorConfig::default()
             },
+            isolation,
+            worker: (!p.worker.is_empty()).then(|| PathBuf::from(&p.worker)),
+            properties: p.clone(),
         })
     }
 }
@@ -198,6 +224,11 @@ mod tests {
         let text = message(with(|p| p.backend = "gpu".into()));
         assert!(
             text.contains("'backend'") && text.contains("'cuda'"),
+            "{text}"
+        );
+        let text = message(with(|p| p.isolation = "vm".into()));
+        assert!(
+            text.contains("'isolation'") && text.contains("'process'"),
             "{text}"
         );
         let text = message(with(|p| p.bar1_size = 15 << 20));

@@ -2,12 +2,17 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use vgpu_mediator::{Mediator, MediatorError};
+use vgpu_mediator::backend::cuda;
+use vgpu_mediator::budget::Budget;
+use vgpu_mediator::ledger::Column;
+use vgpu_mediator::{BackendChoice, Mediator, MediatorError, counters};
 use vgpu_protocol::layout::{INDEX_BYTES, Layout};
+use vgpu_protocol::limits::MAX_ASSEMBLY_BYTES;
 use vgpu_protocol::regs::{
     self, ABI_VERSION, Access, ChannelReg, DeviceStatus, MAGIC, Place, RESET_KEY, Reg,
     channel_offset,
@@ -16,6 +21,8 @@ use vgpu_protocol::window::Window;
 
 use crate::channel::Channel;
 use crate::config::Config;
+use crate::isolation::process::Pool;
+use crate::isolation::{Isolation, IsolationError, choice};
 use crate::memory::SharedMemory;
 use crate::worker;
 
@@ -27,6 +34,8 @@ pub trait Host: Send + Sync {
     fn lower_irq(&self);
     /// Logs a mistake of the guest.
     fn guest_error(&self, message: &str);
+    /// Tells the host's user what is wrong. The device says each such thing once.
+    fn warn(&self, message: &str);
 }
 
 /// Why the device could not be made.
@@ -35,6 +44,9 @@ pub enum DeviceError {
     /// The mediator cannot start.
     #[error(transparent)]
     Mediator(#[from] MediatorError),
+    /// Sessions cannot have processes of their own.
+    #[error(transparent)]
+    Isolation(#[from] IsolationError),
     /// No doorbell or no thread for a channel.
     #[error("cannot make the device's channels: {0}")]
     Channels(#[source] io::Error),
@@ -64,16 +76,70 @@ pub(crate) struct Shared {
     pub vm_id: u32,
     pub layout: Layout,
     pub bar1: Window,
-    pub mediator: Arc<Mediator>,
+    pub executor: Executor,
     pub channels: Vec<Arc<Channel>>,
     /// Bytes held by half-received messages of all channels.
-    pub assembly_bytes: AtomicU64,
+    pub assembly: Arc<Budget>,
+    /// Worker processes that ended unasked.
+    pub worker_deaths: AtomicU32,
+    counters_file: Option<PathBuf>,
     host: Arc<dyn Host>,
     /// Channels with an interrupt pending. Held over raising and lowering, so that the line always
     /// shows what is here.
     irq_status: Mutex<u64>,
     scratch: AtomicU32,
     guest_errors: AtomicU32,
+    mismatch_told: AtomicBool,
+}
+
+/// Who executes the calls of sessions.
+#[derive(Debug)]
+pub(crate) enum Executor {
+    /// This process.
+    Here(Arc<Mediator>),
+    /// A process for each.
+    Processes(Box<Pool>),
+}
+
+impl Executor {
+    fn open(config: &Config, bar1: &SharedMemory) -> Result<Executor, DeviceError> {
+        let here = || -> Result<Executor, DeviceError> {
+            Ok(Executor::Here(Mediator::new(config.mediator.clone())?))
+        };
+        let choice = config.mediator.backend;
+        if !choice::wants_process(config.isolation, choice, cuda::driver_is_here) {
+            return here();
+        }
+        let forced = config.isolation == Isolation::Process;
+        let program = match choice::program(config.worker.as_deref()) {
+            Ok(program) => program,
+            Err(error) if forced || config.worker.is_some() => return Err(error.into()),
+            Err(reason) => {
+                tracing::warn!(%reason, "isolation=auto: sessions are in this process");
+                return here();
+            }
+        };
+        let mut properties = config.properties.clone();
+        if !forced && choice == BackendChoice::Auto {
+            // Where it refuses, the software GPU needs no process.
+            "cuda".clone_into(&mut properties.backend);
+        }
+        match Pool::start(program, &properties, bar1) {
+            Ok(pool) => Ok(Executor::Processes(Box::new(pool))),
+            Err(IsolationError::Refused(reason))
+                if !forced && choice == BackendChoice::Auto && config.mediator.gpu.is_none() =>
+            {
+                tracing::info!(
+                    reason,
+                    "no GPU of the host is used: the software GPU computes"
+                );
+                let mut mediator = config.mediator.clone();
+                mediator.backend = BackendChoice::Soft;
+                Ok(Executor::Here(Mediator::new(mediator)?))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
 }
 
 impl std::fmt::Debug for Device {
@@ -85,6 +151,65 @@ impl std::fmt::Debug for Device {
 }
 
 impl Shared {
+    fn new(
+        config: Config,
+        bar1: Window,
+        executor: Executor,
+        channels: Vec<Arc<Channel>>,
+        host: Arc<dyn Host>,
+    ) -> Shared {
+        Shared {
+            vm_id: config.mediator.vm_id,
+            layout: config.layout,
+            bar1,
+            executor,
+            channels,
+            assembly: Budget::new(MAX_ASSEMBLY_BYTES),
+            worker_deaths: AtomicU32::new(0),
+            counters_file: config.mediator.counters_file,
+            host,
+            irq_status: Mutex::new(0),
+            scratch: AtomicU32::new(0),
+            guest_errors: AtomicU32::new(0),
+            mismatch_told: AtomicBool::new(false),
+        }
+    }
+
+    /// What a worker process has of the device.
+    pub fn in_worker(
+        config: Config,
+        bar1: Window,
+        mediator: Arc<Mediator>,
+        host: Arc<dyn Host>,
+        assembly: Column,
+    ) -> Shared {
+        Shared {
+            assembly: Budget::shared(MAX_ASSEMBLY_BYTES, assembly),
+            ..Shared::new(config, bar1, Executor::Here(mediator), Vec::new(), host)
+        }
+    }
+
+    /// The mediator, where sessions are in this process.
+    pub fn mediator(&self) -> Option<&Arc<Mediator>> {
+        match &self.executor {
+            Executor::Here(mediator) => Some(mediator),
+            Executor::Processes(_) => None,
+        }
+    }
+
+    /// A line in the counters file for a session that wrote none itself.
+    pub fn record_death(&self, channel: u32, client: &str, pid: u32, how: &str) {
+        if let Some(path) = &self.counters_file {
+            let vm_id = self.vm_id;
+            counters::record(
+                path,
+                &format!(
+                    r#"{{"vm_id":{vm_id},"channel":{channel},"client":"{client}","pid":{pid},"calls":{{}},"worker":"{how}"}}"#
+                ),
+            );
+        }
+    }
+
     pub fn guest_error(&self, message: &str) {
         let count = self.guest_errors.fetch_add(1, Ordering::Relaxed);
         if count < MAX_LOGGED_GUEST_ERRORS {
@@ -92,6 +217,18 @@ impl Shared {
         } else if count == MAX_LOGGED_GUEST_ERRORS {
             self.host
                 .guest_error("more guest errors of this device are not logged");
+        }
+    }
+
+    /// A library of the guest is of another build. Said once: each of its programs would say so.
+    fn tell_mismatch(&self, hash: u32) {
+        if !self.mismatch_told.swap(true, Ordering::Relaxed) {
+            self.host.warn(&format!(
+                "vm_id={}: a library in the guest refuses this device, since their protocol hashes differ: it has \
+                 ...{hash:08x}, the device {:#018x}. Use shims and QEMU of the same build",
+                self.vm_id,
+                vgpu_protocol::PROTOCOL_HASH
+            ));
         }
     }
 
@@ -111,7 +248,7 @@ impl Shared {
 impl Device {
     /// Makes a device over `bar1`, whose size must be the configured one.
     pub fn new(
-        config: Config,
+        mut config: Config,
         bar1: SharedMemory,
         host: Arc<dyn Host>,
     ) -> Result<Device, DeviceError> {
@@ -122,23 +259,20 @@ impl Device {
                 wanted: layout.bar1_bytes,
             });
         }
-        let vm_id = config.mediator.vm_id;
-        let mediator = Mediator::new(config.mediator)?;
+        config.mediator.heap = bar1.heap(layout.heap(), None);
+        let executor = Executor::open(&config, &bar1)?;
+        let new_channel = |number| match &executor {
+            Executor::Here(_) => Channel::new(number),
+            Executor::Processes(pool) => {
+                Channel::supervised(number, pool.ledger().interrupts(number))
+            }
+        };
         let channels: Result<Vec<_>, _> = (0..layout.channels)
-            .map(|n| Channel::new(n).map(Arc::new))
+            .map(|n| new_channel(n).map(Arc::new))
             .collect();
-        let shared = Arc::new(Shared {
-            vm_id,
-            layout,
-            bar1: bar1.window(),
-            mediator,
-            channels: channels.map_err(DeviceError::Channels)?,
-            assembly_bytes: AtomicU64::new(0),
-            host,
-            irq_status: Mutex::new(0),
-            scratch: AtomicU32::new(0),
-            guest_errors: AtomicU32::new(0),
-        });
+        let channels = channels.map_err(DeviceError::Channels)?;
+        let shared = Shared::new(config, bar1.window(), executor, channels, host);
+        let shared = Arc::new(shared);
         let mut device = Device {
             shared,
             workers: Vec::new(),
@@ -158,12 +292,35 @@ impl Device {
         self.shared
             .channels
             .iter()
-            .map(move |c| (offset(c), c.doorbell.as_fd()))
+            .map(move |c| (offset(c), c.states.doorbell.as_fd()))
+    }
+
+    /// How often the worker of a channel has been woken: by doorbells, by work that ended, by time.
+    pub fn wakeups(&self, number: u32) -> Option<u64> {
+        let channel = self.shared.channels.get(number as usize)?;
+        Some(channel.wakeups.load(Ordering::Relaxed))
     }
 
     /// `soft` or `cuda`.
     pub fn backend_name(&self) -> &'static str {
-        self.shared.mediator.backend_name()
+        match &self.shared.executor {
+            Executor::Here(mediator) => mediator.backend_name(),
+            Executor::Processes(pool) if pool.facts().soft => "soft",
+            Executor::Processes(_) => "cuda",
+        }
+    }
+
+    /// `none` or `process`.
+    pub fn isolation(&self) -> &'static str {
+        match self.shared.executor {
+            Executor::Here(_) => "none",
+            Executor::Processes(_) => "process",
+        }
+    }
+
+    /// Worker processes that have ended without having been asked to.
+    pub fn worker_deaths(&self) -> u32 {
+        self.shared.worker_deaths.load(Ordering::Relaxed)
     }
 
     /// A read of BAR0. Only aligned accesses of 4 bytes reach a register; others read as 0.
@@ -191,7 +348,7 @@ impl Device {
         let layout = &self.shared.layout;
         let irq = *self.shared.irq_status();
         match reg {
-            Reg::NoChip | Reg::NoChip1 | Reg::DeviceReset => 0,
+            Reg::NoChip | Reg::NoChip1 | Reg::DeviceReset | Reg::GuestHash => 0,
             Reg::Magic => MAGIC,
             Reg::AbiVersion => ABI_VERSION,
             Reg::HashLo => hash as u32,
@@ -244,6 +401,7 @@ impl Device {
             Reg::DeviceReset => self.shared.guest_error(&format!(
                 "DEVICE_RESET: {value:#x} was written, the key is {RESET_KEY:#x}"
             )),
+            Reg::GuestHash => self.shared.tell_mismatch(value),
             _ => {
                 debug_assert_eq!(reg.access(), Access::Ro);
                 self.shared

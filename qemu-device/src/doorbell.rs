@@ -3,6 +3,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::Duration;
 
 /// A counter that can be waited for.
 #[derive(Debug)]
@@ -18,6 +19,11 @@ impl Doorbell {
         }
         // SAFETY: `raw` was just created and nothing else owns it.
         Ok(Doorbell(unsafe { OwnedFd::from_raw_fd(raw) }))
+    }
+
+    /// A doorbell that another process has made.
+    pub fn from_fd(fd: OwnedFd) -> Doorbell {
+        Doorbell(fd)
     }
 
     /// Wakes whoever waits.
@@ -38,6 +44,28 @@ impl Doorbell {
             if read >= 0 || io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
                 return;
             }
+        }
+    }
+}
+
+impl Doorbell {
+    /// As [`Doorbell::wait`], but no longer than `limit`.
+    pub fn wait_for(&self, limit: Duration) {
+        let mut descriptor = libc::pollfd {
+            fd: self.0.as_raw_fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        let limit = libc::timespec {
+            tv_sec: limit.as_secs() as libc::time_t,
+            tv_nsec: limit.subsec_nanos().into(),
+        };
+        // SAFETY: one valid descriptor entry and one valid time, both outliving the call; no signal
+        // mask.
+        let ready =
+            unsafe { libc::ppoll(&raw mut descriptor, 1, &raw const limit, std::ptr::null()) };
+        if ready > 0 {
+            self.wait();
         }
     }
 }

@@ -54,6 +54,16 @@ impl PciDevice for QemuDevice {
             kind: Kind::U32(DEFAULT_CHANNELS),
             help: c"Guest processes that can use the device at once, 1 to 64",
         },
+        PropertySpec {
+            name: c"isolation",
+            kind: Kind::Str(c"auto"),
+            help: c"Where sessions of guest processes are: process (each in a process of its own), none (in QEMU) or auto (process with backend=cuda, where it can be had) (default: auto)",
+        },
+        PropertySpec {
+            name: c"worker",
+            kind: Kind::Str(c""),
+            help: c"Path of the program vgpu-worker, which isolation=process needs (default: beside QEMU, or in its libexec folder)",
+        },
     ];
 
     fn realize(ctx: &mut RealizeContext<'_>) -> Result<Self, String> {
@@ -66,6 +76,8 @@ impl PciDevice for QemuDevice {
             bar1_size: ctx.size("bar1-size")?,
             memory: ctx.size("memory")?,
             channels: ctx.u32("channels")?,
+            isolation: ctx.text("isolation")?,
+            worker: ctx.text("worker")?,
         };
         let config = Config::from_properties(&properties).map_err(|e| e.to_string())?;
         let ids = config.identity.pci_ids();
@@ -129,6 +141,10 @@ impl Host for QemuHost {
 
     fn guest_error(&self, message: &str) {
         log::guest_error(message);
+    }
+
+    fn warn(&self, message: &str) {
+        log::warn_report(&format!("vgpu-stub: {message}"));
     }
 }
 

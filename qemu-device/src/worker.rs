@@ -7,21 +7,24 @@ use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use vgpu_mediator::arena::Arena;
+use vgpu_mediator::budget::Share;
+use vgpu_mediator::callbacks::Turn;
 use vgpu_mediator::cancel::Cancel;
 use vgpu_mediator::session::{Reply, Session, max_request_bytes};
 use vgpu_protocol::Status;
+use vgpu_protocol::calls::Opcode;
 use vgpu_protocol::layout::{INDEX_BYTES, index};
-use vgpu_protocol::limits::MAX_ASSEMBLY_BYTES;
 use vgpu_protocol::message::{Assembler, AssemblyFault, Flags, Fragments, Header, Message};
 use vgpu_protocol::regs::ChannelFault;
 use vgpu_protocol::ring::{
     Consumer, Producer, Pushed, RingFault, RingMemory, WindowRing, max_record_bytes,
 };
 use vgpu_protocol::window::{OutOfWindow, Window};
-use vgpu_protocol::wire::Writer;
+use vgpu_protocol::wire::{Value, Writer};
 
 use crate::channel::{Channel, Order};
-use crate::device::Shared;
+use crate::device::{Executor, Shared};
+use crate::isolation::supervisor;
 
 /// How long a worker looks for the next message before it parks. Longer than a guest takes between
 /// two calls of a burst, shorter than anybody would notice on an idle machine.
@@ -30,6 +33,9 @@ const SPIN: Duration = Duration::from_micros(50);
 /// How much of it the worker keeps its core to itself. On a busy machine the guest may be waiting
 /// for this very core: a call and its answer would take turns of [`SPIN`] each.
 const KEEP_CORE: Duration = Duration::from_micros(2);
+
+/// Shortest and longest pause between two looks at calls whose end nothing announces.
+const PAUSE: (Duration, Duration) = (Duration::from_micros(10), Duration::from_millis(1));
 
 /// How long a guest may leave its reply ring full before its channel fails. A guest that never
 /// reads would otherwise hold a host thread for ever.
@@ -40,10 +46,14 @@ pub(crate) fn spawn(device: Arc<Shared>, channel: Arc<Channel>) -> io::Result<Jo
     let name = format!("vgpu-channel-{}", channel.number);
     Builder::new()
         .name(name)
-        .spawn(move || run(&device, &channel))
+        .spawn(move || match &device.executor {
+            Executor::Here(_) => run(&device, &channel),
+            Executor::Processes(pool) => supervisor::run(&device, &channel, pool),
+        })
 }
 
-fn run(device: &Arc<Shared>, channel: &Arc<Channel>) {
+/// Serves the channel until the device goes.
+pub(crate) fn run(device: &Arc<Shared>, channel: &Arc<Channel>) {
     // Where there is one core only, looking keeps the guest from running.
     let spin = if std::thread::available_parallelism().is_ok_and(|n| n.get() > 1) {
         SPIN
@@ -52,9 +62,16 @@ fn run(device: &Arc<Shared>, channel: &Arc<Channel>) {
     };
     let mut active: Option<Active> = None;
     loop {
-        match channel.orders.pop() {
+        match channel.states.orders.pop() {
             Some(Order::Open(cancel)) => match Active::open(device, channel, cancel) {
-                Ok(opened) => active = Some(opened),
+                Ok(opened) => {
+                    let bell = Arc::clone(channel);
+                    opened
+                        .session
+                        .waker()
+                        .set_hook(move || bell.states.doorbell.ring());
+                    active = Some(opened);
+                }
                 Err(why) => {
                     tracing::error!(
                         vm_id = device.vm_id,
@@ -72,15 +89,16 @@ fn run(device: &Arc<Shared>, channel: &Arc<Channel>) {
             Some(Order::Exit) => return,
             None => {}
         }
-        if !channel.orders.is_empty() {
+        if !channel.states.orders.is_empty() {
             continue;
         }
         let Some(session) = &mut active else {
-            channel.doorbell.wait();
+            channel.sleep(None);
             continue;
         };
         match session.serve(channel, spin) {
-            Ok(Served::Parked) => channel.doorbell.wait(),
+            Ok(Served::Parked) => channel.sleep(None),
+            Ok(Served::Pausing(pause)) => channel.sleep(Some(pause)),
             Ok(Served::Interrupted) => {}
             Err(fault) => {
                 drop(active.take());
@@ -93,6 +111,8 @@ fn run(device: &Arc<Shared>, channel: &Arc<Channel>) {
 enum Served {
     /// Nothing to do until the doorbell rings.
     Parked,
+    /// Nothing to do until the doorbell rings or so much time has passed.
+    Pausing(Duration),
     /// There is an order.
     Interrupted,
 }
@@ -106,11 +126,20 @@ struct Active {
     requests: Consumer<WindowRing>,
     replies: Producer<WindowRing>,
     assembler: Assembler,
-    reserved: u64,
+    /// Part of the device's memory for messages that a half-received message holds.
+    reserved: Option<Share>,
     payload: Vec<u8>,
     reply: Vec<u8>,
     indices: Window,
     hint: u32,
+    /// Progress of asynchronous work that has been attended to.
+    seen: u64,
+    /// The session's threads tell of each step.
+    watching: bool,
+    /// Functions that the guest was asked to call, and those of them that it has called.
+    callbacks: (u64, u64),
+    /// Since when there is nothing to do but to look at calls that wait.
+    idle_since: Option<Instant>,
 }
 
 impl Active {
@@ -122,9 +151,14 @@ impl Active {
         let rings = Self::rings(device, channel.number).map_err(|error| error.to_string())?;
         let (indices, requests, replies, arena) = rings;
         let session = device
-            .mediator
+            .mediator()
+            .ok_or("sessions are in other processes")?
             .open(channel.number, arena, Arc::clone(&cancel))
             .map_err(|status| format!("the backend says {status}"))?;
+        // The guest counts from the channel's last owner's number otherwise.
+        if let Ok(word) = indices.word64(index::CALLBACKS_DONE) {
+            word.store(0, Ordering::Release);
+        }
         Ok(Active {
             device: Arc::clone(device),
             number: channel.number,
@@ -133,11 +167,15 @@ impl Active {
             requests: Consumer::new(requests),
             replies: Producer::new(replies),
             assembler: Assembler::default(),
-            reserved: 0,
+            reserved: None,
             payload: Vec::new(),
             reply: Vec::new(),
             indices,
             hint: 0,
+            seen: 0,
+            watching: false,
+            callbacks: (0, 0),
+            idle_since: None,
         })
     }
 
@@ -173,37 +211,134 @@ impl Active {
 
     /// Executes what the guest has written, until there is nothing or an order has come.
     fn serve(&mut self, channel: &Channel, spin: Duration) -> Result<Served, ChannelFault> {
+        self.session.waker().unpark();
         loop {
-            if !channel.orders.is_empty() {
+            if !channel.states.orders.is_empty() {
                 return Ok(Served::Interrupted);
             }
-            let mut payload = std::mem::take(&mut self.payload);
-            let popped = self
-                .requests
-                .pop(&mut payload)
-                .map_err(|fault| self.ring_fault(&fault))?;
-            if let Some(header) = popped {
-                let done = self.record(channel, header, &mut payload);
+            self.watch();
+            self.attend(channel)?;
+            let full = self.watch();
+            if !full {
+                let mut payload = std::mem::take(&mut self.payload);
+                let popped = self
+                    .requests
+                    .pop(&mut payload)
+                    .map_err(|fault| self.ring_fault(&fault))?;
+                if let Some(header) = popped {
+                    let done = self.record(channel, header, &mut payload);
+                    self.payload = payload;
+                    done?;
+                    self.idle_since = None;
+                    continue;
+                }
                 self.payload = payload;
-                done?;
+            }
+            let must_look = self.session.must_look();
+            let patience = if must_look { KEEP_CORE } else { spin };
+            if self.look(channel, patience, full) {
                 continue;
             }
-            self.payload = payload;
-            if self.look(channel, spin) {
+            if must_look {
+                // As long again as it has lasted, in twentieths.
+                let waited = self.idle_since.get_or_insert_with(Instant::now).elapsed();
+                if waited > spin {
+                    return Ok(Served::Pausing((waited / 20).clamp(PAUSE.0, PAUSE.1)));
+                }
                 continue;
             }
-            if self.requests.park() {
+            self.idle_since = None;
+            if full {
+                return Ok(Served::Pausing(PAUSE.1));
+            }
+            if !self.requests.park() {
+                continue;
+            }
+            // After the barrier in `park`: the guest writes its word before it looks at ours.
+            if !self.was_called() && self.session.waker().park(self.seen) {
                 return Ok(Served::Parked);
             }
+            self.requests.unpark();
         }
     }
 
-    /// Looks for work for a while.
-    fn look(&self, channel: &Channel, spin: Duration) -> bool {
+    /// True where the guest has called the function that it was asked to.
+    fn was_called(&self) -> bool {
+        let (asked, called) = self.callbacks;
+        called < asked
+            && self
+                .indices
+                .word64(index::CALLBACKS_DONE)
+                .is_ok_and(|word| word.load(Ordering::Acquire) >= asked)
+    }
+
+    /// Has the session's threads tell of each step while there is something that it may end. True
+    /// where the session is full.
+    fn watch(&mut self) -> bool {
+        let full = self.session.is_full();
+        let watch = full || self.session.is_waiting();
+        if watch != self.watching {
+            self.watching = watch;
+            self.session.waker().set_watched(watch);
+            // What happened until now was not told: look once.
+            self.seen = self.seen.wrapping_sub(u64::from(watch));
+        }
+        full
+    }
+
+    /// Goes on with calls that waited, and passes functions to the guest whose turn has come.
+    fn attend(&mut self, channel: &Channel) -> Result<(), ChannelFault> {
+        if self.was_called() {
+            self.callbacks.1 = self.callbacks.0;
+            self.session.callbacks().done(self.callbacks.0);
+        }
+        let progress = self.session.waker().progress();
+        if progress == self.seen && !self.session.must_look() {
+            return Ok(());
+        }
+        self.seen = progress;
+        if let Some(turn) = self.session.callbacks().next() {
+            self.callbacks.0 += 1;
+            self.notify(channel, turn)?;
+        }
+        loop {
+            let mut writer = Writer::reuse(std::mem::take(&mut self.reply));
+            let Some((message, outcome)) = self.session.resume(&mut writer) else {
+                self.reply = writer.into_buffer();
+                return Ok(());
+            };
+            self.idle_since = None;
+            self.finish(channel, &message, outcome, writer)?;
+        }
+    }
+
+    /// Asks the guest to call a function of its program.
+    fn notify(&mut self, channel: &Channel, turn: Turn) -> Result<(), ChannelFault> {
+        let mut payload = Writer::new();
+        turn.number.put(&mut payload);
+        let header = Header {
+            len: 0,
+            opcode: 0,
+            flags: Flags::REPLY | Flags::NOTICE,
+            seq: 0,
+            word: turn.status.0,
+            total: 0,
+            reserved: 0,
+        };
+        self.send_parts(channel, header, payload.parts())
+    }
+
+    /// Looks for work for a while. Where the session is `full`, what the guest has written is none.
+    fn look(&self, channel: &Channel, spin: Duration, full: bool) -> bool {
         let began = Instant::now();
+        let waker = self.session.waker();
         loop {
             for _ in 0..32 {
-                if !self.requests.is_empty() || !channel.orders.is_empty() {
+                if (!full && !self.requests.is_empty())
+                    || waker.progress() != self.seen
+                    || !channel.states.orders.is_empty()
+                    || self.was_called()
+                {
                     return true;
                 }
                 std::hint::spin_loop();
@@ -224,7 +359,7 @@ impl Active {
         header: Header,
         payload: &mut Vec<u8>,
     ) -> Result<(), ChannelFault> {
-        if header.flags.contains(Flags::MORE) && self.reserved == 0 {
+        if header.flags.contains(Flags::MORE) && self.reserved.is_none() {
             self.reserve(header.total.min(max_request_bytes(header.opcode)))?;
         }
         let message = self
@@ -240,9 +375,20 @@ impl Active {
         if payload.capacity() > MAX_KEPT_BYTES {
             *payload = Vec::new();
         }
+        self.finish(channel, &message, outcome, writer)
+    }
+
+    /// Sends what has become of a call.
+    fn finish(
+        &mut self,
+        channel: &Channel,
+        message: &Message,
+        outcome: Reply,
+        writer: Writer<'_>,
+    ) -> Result<(), ChannelFault> {
         let sent = match outcome {
-            Reply::None => Ok(()),
-            Reply::Send(status) => self.send(channel, &message, status, &writer),
+            Reply::None | Reply::Later => Ok(()),
+            Reply::Send(status) => self.send(channel, message, status, &writer),
             Reply::Broken => Err(ChannelFault::Internal),
         };
         let mut buffer = writer.into_buffer();
@@ -267,30 +413,20 @@ impl Active {
     /// holds memory has reserved all of its message, so somebody always comes to an end; a guest
     /// that does not holds up only itself.
     fn reserve(&mut self, bytes: u64) -> Result<(), ChannelFault> {
-        let add = |held: u64| {
-            held.checked_add(bytes)
-                .filter(|sum| *sum <= MAX_ASSEMBLY_BYTES)
-        };
-        while self
-            .device
-            .assembly_bytes
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, add)
-            .is_err()
-        {
+        loop {
+            self.reserved = self.device.assembly.take(bytes);
+            if self.reserved.is_some() {
+                return Ok(());
+            }
             if self.cancel.is_set() {
                 return Err(ChannelFault::TooLong);
             }
             std::thread::sleep(Duration::from_millis(1));
         }
-        self.reserved = bytes;
-        Ok(())
     }
 
     fn unreserve(&mut self) {
-        self.device
-            .assembly_bytes
-            .fetch_sub(self.reserved, Ordering::AcqRel);
-        self.reserved = 0;
+        self.reserved = None;
     }
 
     fn send(
@@ -305,23 +441,33 @@ impl Active {
         } else {
             Vec::new()
         };
+        // The call that takes the text asks until there is none.
+        let output = message.opcode != Opcode::vgpuOutput as u16 && self.session.has_output();
+        let mut flags = Flags::REPLY;
+        flags.set(Flags::OUTPUT, output);
+        let header = Header {
+            len: 0,
+            opcode: message.opcode,
+            flags,
+            seq: message.seq,
+            word: status.0,
+            total: 0,
+            reserved: 0,
+        };
+        self.send_parts(channel, header, parts)
+    }
+
+    fn send_parts(
+        &mut self,
+        channel: &Channel,
+        mut header: Header,
+        parts: Vec<&[u8]>,
+    ) -> Result<(), ChannelFault> {
         let mut fragments =
             Fragments::new(parts, max_record_bytes(self.replies.memory().capacity()));
-        let total = fragments.total();
+        header.total = fragments.total();
         while let Some((record, more)) = fragments.next_record() {
-            let header = Header {
-                len: 0,
-                opcode: message.opcode,
-                flags: if more {
-                    Flags::REPLY | Flags::MORE
-                } else {
-                    Flags::REPLY
-                },
-                seq: message.seq,
-                word: status.0,
-                total,
-                reserved: 0,
-            };
+            header.flags.set(Flags::MORE, more);
             let mut full_since = None;
             loop {
                 match self

@@ -10,7 +10,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
-pub use sources::Suite;
+pub use sources::{Suite, mirror};
 
 use crate::progress;
 use crate::run;

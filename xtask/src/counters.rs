@@ -15,6 +15,8 @@ enum Row {
     Each(&'static str, &'static [&'static str]),
     /// The first call for a name asks the mediator, further ones are answered in the guest.
     Once(&'static str, &'static [&'static str]),
+    /// A call that has nothing to do is answered in the guest.
+    AtMost(&'static str, &'static [&'static str]),
     /// A copy is one call of the first row, one of the second when it is short, or several of the first when it
     /// is long: together at least as many.
     AtLeast([&'static str; 2], &'static [&'static str]),
@@ -47,7 +49,7 @@ const ROWS: &[Row] = &[
         &["cuStreamCreate", "cuStreamCreateWithPriority"],
     ),
     Row::Each("cuStreamDestroy", &["cuStreamDestroy"]),
-    Row::Each("cuStreamSynchronize", &["cuStreamSynchronize"]),
+    Row::AtMost("cuStreamSynchronize", &["cuStreamSynchronize"]),
     Row::Each("cuStreamWaitEvent", &["cuStreamWaitEvent"]),
     Row::Each("cuEventCreate", &["cuEventCreate"]),
     Row::Each("cuEventDestroy", &["cuEventDestroy"]),
@@ -64,16 +66,29 @@ const ROWS: &[Row] = &[
     ),
 ];
 
+/// How often all programs of a counters file made one call.
+pub fn total(file: &Path, call: &str) -> Result<u64> {
+    let sum = added(file, |_| true)?;
+    Ok(sum.get(call).copied().unwrap_or_default())
+}
+
 /// Adds up the lines of a counters file that belong to one program of one machine.
 pub fn of_client(file: &Path, vm_id: u32, client: &str) -> Result<Counts> {
+    added(file, |line| {
+        let vm = line.get("vm_id").and_then(serde_json::Value::as_u64);
+        let name = line.get("client").and_then(serde_json::Value::as_str);
+        vm == Some(u64::from(vm_id)) && name == Some(client)
+    })
+}
+
+/// Adds up the lines that are `wanted`.
+fn added(file: &Path, wanted: impl Fn(&serde_json::Value) -> bool) -> Result<Counts> {
     let text = fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
     let mut sum = Counts::new();
     for line in text.lines() {
         let line: serde_json::Value =
             serde_json::from_str(line).with_context(|| format!("{}: {line}", file.display()))?;
-        let vm = line.get("vm_id").and_then(serde_json::Value::as_u64);
-        let name = line.get("client").and_then(serde_json::Value::as_str);
-        if vm != Some(u64::from(vm_id)) || name != Some(client) {
+        if !wanted(&line) {
             continue;
         }
         let calls = line.get("calls").and_then(serde_json::Value::as_object);
@@ -84,6 +99,113 @@ pub fn of_client(file: &Path, vm_id: u32, client: &str) -> Result<Counts> {
         }
     }
     Ok(sum)
+}
+
+/// What one process of a guest did: a line of the counters file.
+pub struct Session(serde_json::Value);
+
+impl Session {
+    fn counts(&self, member: &str) -> Counts {
+        let object = self.0.get(member).and_then(serde_json::Value::as_object);
+        object
+            .into_iter()
+            .flatten()
+            .map(|(name, count)| (name.clone(), count.as_u64().unwrap_or_default()))
+            .collect()
+    }
+
+    /// Kernels that were launched.
+    pub fn launches(&self) -> u64 {
+        self.counts("kernels").values().sum()
+    }
+
+    /// Calls of this name.
+    pub fn calls(&self, name: &str) -> u64 {
+        self.counts("calls").get(name).copied().unwrap_or_default()
+    }
+
+    /// Calls that the guest waited for.
+    pub fn waited(&self) -> u64 {
+        self.0
+            .get("waited")
+            .and_then(serde_json::Value::as_u64)
+            .unwrap_or_default()
+    }
+
+    /// Bytes copied: `to_device`, `to_host` or `within`.
+    pub fn bytes(&self, way: &str) -> u64 {
+        self.counts("bytes").get(way).copied().unwrap_or_default()
+    }
+
+    /// The kernels that took longest on the host's processors.
+    pub fn times(&self, most: usize) -> String {
+        let (times, launches) = (self.counts("microseconds"), self.counts("kernels"));
+        let all: u64 = times.values().sum();
+        let mut rows: Vec<_> = times.into_iter().map(|(name, time)| (time, name)).collect();
+        rows.sort_by(|a, b| b.cmp(a));
+        let mut text = format!(
+            "{:>9} {:>6} {:>9} {:>9}  kernel\n",
+            "ms", "share", "launches", "µs each"
+        );
+        for (time, name) in rows.into_iter().take(most) {
+            let count = launches.get(&name).copied().unwrap_or_default().max(1);
+            text.push_str(&format!(
+                "{:>9.1} {:>4.0} % {count:>9} {:>9.1}  {}\n",
+                time as f64 / 1000.0,
+                100.0 * time as f64 / all.max(1) as f64,
+                time as f64 / count as f64,
+                shortened(&name)
+            ));
+        }
+        text
+    }
+
+    /// Calls, bytes, and the kernels that were launched most.
+    pub fn table(&self) -> String {
+        const SHOWN: usize = 12;
+        let calls: u64 = self.counts("calls").values().sum();
+        let kernels = self.counts("kernels");
+        let mut rows = vec![
+            (calls, "calls in all".to_owned()),
+            (self.waited(), "of them waited for".to_owned()),
+            (self.bytes("to_device"), "bytes to the device".to_owned()),
+            (self.bytes("to_host"), "bytes to the host".to_owned()),
+            (
+                self.launches(),
+                format!("launches of {} kernels, most of all:", kernels.len()),
+            ),
+        ];
+        let mut most: Vec<_> = kernels.into_iter().map(|(name, n)| (n, name)).collect();
+        most.sort_by(|a, b| b.cmp(a));
+        for (count, name) in most.into_iter().take(SHOWN) {
+            rows.push((count, format!("  {}", shortened(&name))));
+        }
+        rows.iter()
+            .map(|(count, what)| format!("  {count:>13}  {what}\n"))
+            .collect()
+    }
+}
+
+/// A kernel's name on one line.
+fn shortened(name: &str) -> String {
+    const WIDTH: usize = 90;
+    let cut = name.get(..WIDTH).map(|cut| format!("{cut}…"));
+    cut.unwrap_or_else(|| name.to_owned())
+}
+
+/// The sessions of a program, in the order in which they ended.
+pub fn sessions(file: &Path, client: &str) -> Result<Vec<Session>> {
+    let text = fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
+    let mut sessions = Vec::new();
+    for line in text.lines() {
+        let value: serde_json::Value =
+            serde_json::from_str(line).with_context(|| format!("{}: {line}", file.display()))?;
+        let name = value.get("client").and_then(serde_json::Value::as_str);
+        if name.is_some_and(|name| name.rsplit('/').next() == Some(client)) {
+            sessions.push(Session(value));
+        }
+    }
+    Ok(sessions)
 }
 
 /// The lines `calls: NAME=COUNT …` that a program printed.
@@ -127,6 +249,10 @@ pub fn compare(mediator: &Counts, program: &Counts) -> Result<String> {
                     host <= guest && (host == 0) == (guest == 0),
                 )
             }
+            Row::AtMost(name, functions) => {
+                let (host, guest) = (count(mediator, &[*name]), count(program, functions));
+                (*name, host, guest, host <= guest)
+            }
             Row::AtLeast(names, functions) => {
                 let (host, guest) = (count(mediator, names), count(program, functions));
                 (
@@ -144,6 +270,7 @@ pub fn compare(mediator: &Counts, program: &Counts) -> Result<String> {
             Row::Once(..) if host != guest => {
                 "  further calls for a name are answered in the guest"
             }
+            Row::AtMost(..) if host != guest => "  a stream that has no work left is not asked",
             Row::AtLeast(..) if host != guest => "  a long copy goes in pieces",
             _ => "",
         };

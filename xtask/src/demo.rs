@@ -1,5 +1,7 @@
 //! `cargo xtask demo`: a CUDA program in a virtual machine computes on the mediator's GPU.
 
+mod llm;
+
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -20,6 +22,14 @@ pub struct Demo {
     /// What computes
     #[arg(long, value_enum, default_value_t = Backend::Auto)]
     backend: Backend,
+
+    /// The language model that answers in the last act [default: SmolLM2-135M-Instruct, 98 MB]
+    #[arg(long, value_name = "GGUF")]
+    model: Option<PathBuf>,
+
+    /// Leaves the last act out: no Debian tree, no language model
+    #[arg(long, conflicts_with = "model")]
+    no_llm: bool,
 }
 
 /// What the guest runs for one identity, as a shell script; `set -x` shows each command.
@@ -43,6 +53,10 @@ impl Demo {
         nvcc::kernels()?;
         shims::stage()?;
         qemu::installed()?;
+        let llm = match self.no_llm {
+            true => None,
+            false => Some(llm::Llm::prepare(self.backend, self.model.as_deref())?),
+        };
         let mut summary = vec![("set up".to_owned(), start.elapsed())];
         let mut timed = |what: &str, run: &dyn Fn() -> Result<()>| -> Result<()> {
             heading(what);
@@ -60,6 +74,18 @@ impl Demo {
         timed("Two machines at once: vm_id=111 and vm_id=112", &|| {
             self.two_machines()
         })?;
+        if let Some(llm) = &llm {
+            timed(
+                "Debian with llama.cpp: a language model answers on the virtual GPU",
+                &|| llm.answers(),
+            )?;
+            timed("More tokens are more kernels on the device", &|| {
+                llm.counts_grow()
+            })?;
+            timed("The same machine without the device", &|| {
+                llm.without_the_device()
+            })?;
+        }
         heading("Summary");
         for (what, time) in &summary {
             println!("{:>7.1} s  {what}", time.as_secs_f64());

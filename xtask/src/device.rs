@@ -40,6 +40,11 @@ pub struct Device {
     #[arg(long, value_name = "N")]
     pub channels: Option<u32>,
 
+    /// Where sessions are: each in a process of its own, all in the device's, or the first with the host's GPU
+    /// [default: the device's, auto]
+    #[arg(long, value_enum)]
+    pub isolation: Option<Isolation>,
+
     /// Shows the life of every call in the device and the mediator
     #[arg(long)]
     pub trace: bool,
@@ -56,6 +61,17 @@ pub enum Identity {
     H100,
     /// 1234:11e9, a plain experimental id
     Stub,
+}
+
+/// Where sessions are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Isolation {
+    /// In processes of their own where the host's GPU computes and that can be had
+    Auto,
+    /// In the device's process
+    None,
+    /// Each in a process of its own
+    Process,
 }
 
 /// What executes kernels.
@@ -82,6 +98,7 @@ impl Device {
             ("bar1-size", self.bar1_size.map(|bytes| bytes.to_string())),
             ("memory", self.memory.map(|bytes| bytes.to_string())),
             ("channels", self.channels.map(|count| count.to_string())),
+            ("isolation", self.isolation.map(word)),
         ];
         properties.extend(
             others

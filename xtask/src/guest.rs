@@ -3,9 +3,9 @@
 
 mod accel;
 mod boot;
-mod cpio;
-mod initramfs;
-mod kernel;
+pub mod cpio;
+pub mod initramfs;
+pub mod kernel;
 mod machine;
 mod options;
 mod script;

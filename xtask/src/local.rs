@@ -2,8 +2,9 @@
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -23,8 +24,16 @@ pub struct Local {
     #[command(flatten)]
     device: Device,
 
+    /// Runs the command in a directory with a Linux system, such as `cargo xtask guest-tree` makes
+    #[arg(long, value_name = "DIR", requires = "command")]
+    root: Option<PathBuf>,
+
+    /// With --root: a directory that the command sees as /share
+    #[arg(long, value_name = "DIR", requires = "root")]
+    share: Option<PathBuf>,
+
     /// The command and its arguments
-    #[arg(last = true, value_name = "CMD")]
+    #[arg(last = true, value_name = "CMD", id = "command")]
     command: Vec<OsString>,
 }
 
@@ -32,14 +41,20 @@ impl Local {
     /// Runs it.
     pub fn run(self) -> Result<ExitCode> {
         let served = Served::start(&self.device)?;
-        let [program, words @ ..] = self.command.as_slice() else {
-            for (name, value) in served.environment() {
-                println!("export {name}={}", run::quoted(value));
+        let mut command = match (self.command.as_slice(), &self.root) {
+            ([], _) => {
+                for (name, value) in served.environment() {
+                    println!("export {name}={}", run::quoted(value));
+                }
+                return served.wait();
             }
-            return served.wait();
+            (words, Some(root)) => served.in_root(root, self.share.as_deref(), words)?,
+            ([program, words @ ..], None) => {
+                let mut command = Command::new(program);
+                command.args(words).envs(served.environment());
+                command
+            }
         };
-        let mut command = Command::new(program);
-        command.args(words).envs(served.environment());
         let child = command
             .spawn()
             .with_context(|| format!("run {}", run::shown(&command)))?;
@@ -98,6 +113,11 @@ impl Served {
         })
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The variables with which a program uses it.
     pub fn environment(&self) -> [(&'static str, OsString); 2] {
         let mut path = self.libraries.clone().into_os_string();
@@ -112,6 +132,49 @@ impl Served {
             ("LD_LIBRARY_PATH", path),
             ("VGPU_LOCAL", self.socket.clone().into_os_string()),
         ]
+    }
+
+    /// A command in another system's directory, which sees the device and the libraries of today.
+    pub fn in_root(
+        &self,
+        root: &Path,
+        share: Option<&Path>,
+        words: &[OsString],
+    ) -> Result<Command> {
+        let root = directory("--root", root)?;
+        let sockets = self.socket.parent().context("the socket has no folder")?;
+        let mut script = ROOT_SCRIPT.to_owned();
+        let mut binds = vec![(sockets.to_owned(), "run/vgpu-stub/socket")];
+        binds.push((self.libraries.clone(), "run/vgpu-stub/lib"));
+        if let Some(share) = share {
+            binds.push((directory("--share", share)?, "share"));
+        }
+        for (from, to) in &binds {
+            let to = root.join(to);
+            script.push_str(&format!(
+                "mkdir -p {to} && mount --bind {} {to}\n",
+                run::quoted(from),
+                to = run::quoted(&to)
+            ));
+        }
+        script.push_str("shift\nexec chroot \"$root\" \"$@\"\n");
+        // Mounts of its own, which are gone with the command.
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--propagation", "private"]);
+        if std::fs::metadata("/proc/self")?.uid() != 0 {
+            command.arg("--map-root-user");
+        }
+        command.args(["--", "sh", "-euc", &script, "sh"]).arg(&root);
+        command.args(words);
+        command.env("LD_LIBRARY_PATH", "/run/vgpu-stub/lib");
+        command.env("VGPU_LOCAL", "/run/vgpu-stub/socket/socket");
+        // Those of this system mean nothing there.
+        command.env(
+            "PATH",
+            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        );
+        command.env("HOME", "/root").env("TMPDIR", "/tmp");
+        Ok(command)
     }
 
     fn wait(mut self) -> Result<ExitCode> {
@@ -129,10 +192,35 @@ impl Served {
 
 impl Drop for Served {
     fn drop(&mut self) {
+        // What went wrong after that has one cause, which no program can see.
+        if let Ok(Some(status)) = self.child.try_wait() {
+            eprintln!("vgpu-local ended by itself: {status}");
+        }
         // It may have ended by itself; then both do nothing.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Gives the command in another root what programs expect of a running system. `$1` is the root.
+const ROOT_SCRIPT: &str = "root=$1
+mount --rbind /proc \"$root/proc\"
+mount --rbind /dev \"$root/dev\"
+mount --rbind /sys \"$root/sys\"
+mount -t tmpfs tmpfs \"$root/run\"
+mount -t tmpfs tmpfs \"$root/tmp\"
+";
+
+/// The absolute path of a directory that an option names.
+fn directory(option: &str, path: &Path) -> Result<PathBuf> {
+    let absolute =
+        std::fs::canonicalize(path).with_context(|| format!("{option} {}", path.display()))?;
+    ensure!(
+        absolute.is_dir(),
+        "{option} {}: not a directory",
+        path.display()
+    );
+    Ok(absolute)
 }
 
 /// Builds `vgpu-local`.
@@ -143,7 +231,13 @@ fn build() -> Result<PathBuf> {
         .current_dir(workspace::root())
         .args(["build", "--release"]);
     step.run(
-        build.args(["--package", "vgpu-stub", "--bin", "vgpu-local"]),
+        // The second is what the first starts with --isolation process.
+        build.args(["--package", "vgpu-stub"]).args([
+            "--bin",
+            "vgpu-local",
+            "--bin",
+            "vgpu-worker",
+        ]),
         "vgpu-local",
     )?;
     let program = workspace::target()?.join("release/vgpu-local");

@@ -1,22 +1,37 @@
 //! The commands of this repository: `cargo xtask help`.
 
+mod abi;
 mod apt;
 mod bench;
+mod bundle;
 mod cache;
+mod corpus;
 mod counters;
 mod coverage;
+mod cublaslt;
+mod cudart;
 mod demo;
 mod device;
+mod fuzz;
+mod glibc;
 mod guest;
+mod guest_tree;
 mod interrupt;
 mod local;
+mod model;
 mod nvcc;
+mod nvml;
+mod package;
+mod programs;
 mod progress;
+mod ptx_coverage;
 mod qemu;
 mod run;
 mod shims;
+mod sysroot;
 mod test;
 mod vm;
+mod wheels;
 mod workspace;
 
 use std::process::ExitCode;
@@ -42,12 +57,20 @@ enum Commands {
     Vm(Box<vm::Vm>),
     Local(local::Local),
     Bench(bench::Bench),
+    Bundle(bundle::Bundle),
     Qemu(qemu::Qemu),
     Coverage(coverage::Coverage),
+    Package(package::Package),
+    Programs(programs::Programs),
+    GuestTree(guest_tree::GuestTree),
     /// Builds the libraries and programs that go into the guest
     Shims,
     /// Compiles the kernels of the test programs with NVIDIA's nvcc
     Ptx,
+    PtxCorpus(corpus::PtxCorpus),
+    Fuzz(fuzz::Fuzz),
+    PtxCoverage(ptx_coverage::PtxCoverage),
+    AbiImports(abi::AbiImports),
 }
 
 fn main() -> ExitCode {
@@ -57,9 +80,17 @@ fn main() -> ExitCode {
         Commands::Test(test) => test.run(),
         Commands::Vm(vm) => vm.run(),
         Commands::Coverage(coverage) => coverage.run(),
+        Commands::Package(package) => package.run(),
+        Commands::Programs(programs) => programs.run(),
+        Commands::GuestTree(tree) => tree.run(),
         Commands::Local(local) => local.run(),
         Commands::Bench(bench) => bench.run(),
+        Commands::Bundle(bundle) => bundle.run(),
         Commands::Qemu(qemu) => qemu.run(),
+        Commands::PtxCorpus(corpus) => corpus.run(),
+        Commands::Fuzz(fuzz) => fuzz.run(),
+        Commands::PtxCoverage(coverage) => coverage.run(),
+        Commands::AbiImports(imports) => imports.run(),
         Commands::Shims => shims::stage().map(|stage| {
             println!("{}", stage.display());
             ExitCode::SUCCESS

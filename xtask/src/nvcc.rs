@@ -7,10 +7,10 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{apt, cache, progress, run, workspace};
+use crate::{apt, cache, run, wheels, workspace};
 
 /// Packages that make one toolkit tree. Version 13.0 writes PTX ISA 9.0, which drivers from CUDA 13.0 on take.
-const PACKAGES: &[&str] = &[
+pub const PACKAGES: &[&str] = &[
     "nvidia-cuda-nvcc==13.0.88",
     "nvidia-nvvm==13.0.88",
     "nvidia-cuda-crt==13.0.88",
@@ -23,6 +23,41 @@ const INSIDE: &str = "nvidia/cu13";
 /// The oldest architecture that this nvcc knows: its PTX runs on all later ones.
 pub const ARCHITECTURE: &str = "compute_75";
 
+/// Headers, launch code and runtime of the last CUDA 12, with which the compiler of 13 works: there is no nvcc of 12 among
+/// the Python packages.
+const PACKAGES_12: &[&str] = &[
+    "nvidia-cuda-nvcc-cu12==12.9.86",
+    "nvidia-cuda-runtime-cu12==12.9.79",
+];
+
+/// The toolkit with CUDA 12's headers lies beside the one whose compiler it uses.
+const FOLDER_12: &str = "nvcc-12.9.86-by-13.0.88";
+
+/// The newest nvcc of CUDA 12 that Debian has: suite and package, in the section non-free.
+const DEBIAN_12: (&str, &str) = ("trixie", "nvidia-cuda-toolkit");
+
+/// What it needs beside itself. These C++ libraries are the oldest for CUDA 12 that were not taken back.
+const BESIDE_DEBIAN_12: &[&str] = &[
+    "nvidia-cuda-nvcc-cu12==12.4.131",
+    "nvidia-cuda-runtime-cu12==12.4.127",
+    "nvidia-cuda-cccl-cu12==12.6.77",
+];
+
+/// Where it finds its parts.
+const PROFILE_12: &str = "TOP = $(_HERE_)/..
+CICC_PATH = $(TOP)/nvvm/bin
+NVVMIR_LIBRARY_DIR = $(TOP)/nvvm/libdevice
+PATH += $(TOP)/nvvm/bin:$(_HERE_):
+INCLUDES += \"-I$(TOP)/include\" $(_SPACE_)
+LIBRARIES =+ $(_SPACE_) \"-L$(TOP)/lib\"
+";
+
+/// CUDA's C++ libraries: headers alone. Those of the runtime include some of them.
+const LIBRARIES: &str = "nvidia-cuda-cccl==13.0.85";
+
+/// A program's options of its own stand in a line of its source that begins with this.
+const OPTIONS: &str = "/* nvcc: ";
+
 /// An unpacked toolkit.
 pub struct Toolkit {
     /// The directory with `bin`, `include`, `nvvm`.
@@ -32,70 +67,146 @@ pub struct Toolkit {
 impl Toolkit {
     /// Gives the toolkit in the cache; downloads and unpacks it first where there is none.
     pub fn fetch() -> Result<Self> {
-        let dir = cache::dir("nvcc")?;
-        let tree = dir.join("tree");
-        let root = tree.join(INSIDE);
-        let stamp = dir.join("unpacked");
-        let wanted = PACKAGES.join("\n");
-        let cached = || {
-            root.join("bin/nvcc").is_file()
-                && fs::read_to_string(&stamp).is_ok_and(|is| is == wanted)
-        };
-        if cached() {
-            return Ok(Self { root });
-        }
-        let _lock = cache::lock("nvcc")?;
-        if cached() {
-            return Ok(Self { root });
-        }
-        let step = progress::step("nvcc: download and unpack");
-        if run::ok(Command::new("python3").args(["-m", "pip", "--version"])).is_err() {
-            apt::ensure(&["python3-pip"])?;
-        }
         if !has("g++") {
             apt::ensure(&["g++"])?;
         }
-        for old in [&tree, &dir.join("wheels")] {
-            if old.exists() {
-                fs::remove_dir_all(old).with_context(|| format!("remove {}", old.display()))?;
+        let tree = wheels::tree("nvcc", "nvcc", PACKAGES, |tree| {
+            let root = tree.join(INSIDE);
+            make_executable(&root.join("bin"))?;
+            make_executable(&root.join("nvvm/bin"))?;
+            std::os::unix::fs::symlink("lib", root.join("lib64"))?;
+            Ok(())
+        })?;
+        Ok(Self {
+            root: tree.join(INSIDE),
+        })
+    }
+
+    /// Gives the same compiler with the headers of CUDA 12: programs link `libcudart.so.12` and launch as that version's
+    /// headers have it.
+    pub fn with_headers_of_12(&self) -> Result<Self> {
+        let tree = wheels::tree(FOLDER_12, "headers of CUDA 12", PACKAGES_12, |tree| {
+            let root = tree.join("toolkit");
+            let runtime = tree.join("nvidia/cuda_runtime");
+            let include = root.join("include");
+            for folder in ["bin", "include", "lib"] {
+                fs::create_dir_all(root.join(folder))?;
+            }
+            // nvcc finds its folders from where its file is: links to it do not do.
+            copy_all(&self.root.join("bin"), &root.join("bin"))?;
+            copy_all(&runtime.join("include"), &include)?;
+            copy_all(&tree.join("nvidia/cuda_nvcc/include"), &include)?;
+            std::os::unix::fs::symlink(self.root.join("nvvm"), root.join("nvvm"))?;
+            std::os::unix::fs::symlink("lib", root.join("lib64"))?;
+            copy_all(&runtime.join("lib"), &root.join("lib"))?;
+            std::os::unix::fs::symlink("libcudart.so.12", root.join("lib/libcudart.so"))?;
+            // The newer compiler tells this macro one thing more, which is of no use here.
+            let launch = include.join("crt/host_runtime.h");
+            let text = fs::read_to_string(&launch)?;
+            let (old, new) = ("define __cudaLaunch(fun)", "define __cudaLaunch(fun, ...)");
+            ensure!(
+                text.contains(old),
+                "{} is not as expected",
+                launch.display()
+            );
+            fs::write(&launch, text.replace(old, new))?;
+            Ok(())
+        })?;
+        Ok(Self {
+            root: tree.join("toolkit"),
+        })
+    }
+
+    /// Gives Debian's nvcc of CUDA 12, with NVIDIA's headers and runtime of the same version.
+    pub fn of_12() -> Result<Self> {
+        let (suite, package) = DEBIAN_12;
+        let tree = wheels::tree(
+            "nvcc-12.4",
+            "Debian's nvcc of CUDA 12",
+            BESIDE_DEBIAN_12,
+            |tree| {
+                let debian = tree.join("debian");
+                apt::Suite::open(suite)?.unpack(package, &debian)?;
+                let (root, lib) = (
+                    tree.join("toolkit"),
+                    debian.join("usr/lib/nvidia-cuda-toolkit"),
+                );
+                let (bin, include) = (root.join("bin"), root.join("include"));
+                fs::create_dir_all(root.join("nvvm/bin"))?;
+                copy_all(&lib.join("bin/crt"), &bin.join("crt"))?;
+                copy_all(&lib.join("libdevice"), &root.join("nvvm/libdevice"))?;
+                fs::copy(lib.join("bin/nvcc"), bin.join("nvcc"))?;
+                fs::copy(lib.join("bin/cicc"), root.join("nvvm/bin/cicc"))?;
+                for part in ["cudafe++", "fatbinary", "ptxas", "nvlink"] {
+                    fs::copy(debian.join("usr/bin").join(part), bin.join(part))
+                        .with_context(|| format!("{package} has no {part}"))?;
+                }
+                fs::write(bin.join("nvcc.profile"), PROFILE_12)?;
+                for part in ["cuda_runtime", "cuda_nvcc"] {
+                    copy_all(&tree.join("nvidia").join(part).join("include"), &include)?;
+                }
+                copy_all(&tree.join("nvidia/cuda_cccl/include"), &include)?;
+                copy_all(&tree.join("nvidia/cuda_runtime/lib"), &root.join("lib"))?;
+                std::os::unix::fs::symlink("libcudart.so.12", root.join("lib/libcudart.so"))?;
+                fs::remove_dir_all(&debian)?;
+                Ok(())
+            },
+        )?;
+        Ok(Self {
+            root: tree.join("toolkit"),
+        })
+    }
+
+    /// CUDA's C++ libraries for it.
+    fn libraries(&self) -> Result<PathBuf> {
+        let own = self.root.join("include");
+        if own.join("cub").is_dir() {
+            return Ok(own);
+        }
+        let libraries = wheels::tree("cccl", "CUDA's C++ libraries", &[LIBRARIES], |_| Ok(()))?;
+        Ok(libraries.join(INSIDE).join("include/cccl"))
+    }
+
+    /// Compiles and links a program that uses the shared runtime, where the cache has not got it. The source's own
+    /// options and the headers beside it count.
+    pub fn program(&self, source: &Path, options: &[&str]) -> Result<PathBuf> {
+        let text =
+            fs::read_to_string(source).with_context(|| format!("read {}", source.display()))?;
+        let stem = source.file_stem().context("the source has no name")?;
+        let include = self.libraries()?;
+        let mut words: Vec<&str> = options.to_vec();
+        if let Some(own) = text.lines().find_map(|line| line.strip_prefix(OPTIONS)) {
+            words.extend(own.trim_end().trim_end_matches("*/").split_whitespace());
+        }
+        let mut headers = Vec::new();
+        for entry in fs::read_dir(source.parent().context("the source has no folder")?)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "h") {
+                headers.push((path.clone(), fs::read_to_string(path)?));
             }
         }
-        let wheels = dir.join("wheels");
-        let mut pip = Command::new("python3");
-        pip.args([
-            "-m",
-            "pip",
-            "download",
-            "--quiet",
-            "--no-deps",
-            "--only-binary",
-            ":all:",
-        ]);
-        for platform in [
-            "manylinux_2_28",
-            "manylinux_2_17",
-            "manylinux2014",
-            "manylinux2010",
-        ] {
-            pip.arg("--platform").arg(format!("{platform}_x86_64"));
+        headers.sort();
+        let headers: Vec<_> = headers.into_iter().map(|(_, text)| text).collect();
+        let hash = cache::hash(&(&text, &words, headers, PACKAGES, &self.root, &include));
+        let program = cache::dir("programs")?.join(format!("{}-{hash}", stem.to_string_lossy()));
+        if program.is_file() {
+            return Ok(program);
         }
-        run::ok(pip.arg("--dest").arg(&wheels).args(PACKAGES))?;
-        for wheel in fs::read_dir(&wheels)? {
-            let mut unzip = Command::new("python3");
-            run::ok(
-                unzip
-                    .args(["-m", "zipfile", "-e"])
-                    .arg(wheel?.path())
-                    .arg(&tree),
-            )?;
-        }
-        fs::remove_dir_all(&wheels)?;
-        make_executable(&root.join("bin"))?;
-        make_executable(&root.join("nvvm/bin"))?;
-        std::os::unix::fs::symlink("lib", root.join("lib64"))?;
-        fs::write(&stamp, wanted)?;
-        step.done("13.0");
-        Ok(Self { root })
+        let new = program.with_extension(format!("{}.new", std::process::id()));
+        let mut nvcc = self.nvcc();
+        nvcc.args(&words)
+            .args(["-cudart", "shared", "-cudadevrt", "none"]);
+        nvcc.arg("-I").arg(include);
+        run::ok(nvcc.arg("-o").arg(&new).arg(source))?;
+        fs::rename(&new, &program)?;
+        Ok(program)
+    }
+
+    /// The compiler, which is not to mind this machine's own one.
+    pub fn nvcc(&self) -> Command {
+        let mut nvcc = Command::new(self.root.join("bin/nvcc"));
+        nvcc.arg("-allow-unsupported-compiler");
+        nvcc
     }
 
     /// Compiles `source` to PTX; the file's name in the cache comes from all that goes into it.
@@ -113,13 +224,11 @@ impl Toolkit {
         }
         // Under another name first: an interrupted run leaves no half of it.
         let new = output.with_extension(format!("{}.new", std::process::id()));
-        let mut nvcc = Command::new(self.root.join("bin/nvcc"));
-        nvcc.args([
-            "-ptx",
-            &format!("-arch={ARCHITECTURE}"),
-            "-allow-unsupported-compiler",
-        ])
-        .args(options);
+        let mut nvcc = self.nvcc();
+        nvcc.arg("-ptx").args(options);
+        if !options.iter().any(|option| option.starts_with("-arch=")) {
+            nvcc.arg(format!("-arch={ARCHITECTURE}"));
+        }
         run::ok(nvcc.arg("-o").arg(&new).arg(source))?;
         fs::rename(&new, &output)?;
         Ok(output)
@@ -158,6 +267,21 @@ fn has(program: &str) -> bool {
         .arg("--version")
         .output()
         .is_ok_and(|output| output.status.success())
+}
+
+/// Copies a folder's content, links as what they point to.
+fn copy_all(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from).with_context(|| format!("list {}", from.display()))? {
+        let entry = entry?;
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        if from.is_dir() {
+            copy_all(&from, &to)?;
+        } else {
+            fs::copy(&from, &to).with_context(|| format!("copy {}", from.display()))?;
+        }
+    }
+    Ok(())
 }
 
 fn make_executable(directory: &Path) -> Result<()> {

@@ -10,7 +10,7 @@ mod build;
 mod patch;
 mod source;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -53,6 +53,12 @@ enum Action {
         #[arg(long)]
         plain: bool,
     },
+    /// Installs the last build below a directory, as a package would, and prints its program's path there
+    Install {
+        /// The directory, in place of the root
+        #[arg(long, value_name = "DIR")]
+        to: PathBuf,
+    },
     /// Prints the path of the last build, and builds nothing
     Path,
 }
@@ -80,6 +86,10 @@ impl Qemu {
                 };
                 println!("{}", build::build(&origin, device)?.binary.display());
             }
+            Action::Install { to } => {
+                let to = std::path::absolute(&to)?;
+                println!("{}", build::install(&origin, &to)?.display());
+            }
             Action::Path => println!("{}", build::last(&origin)?.binary.display()),
         }
         Ok(ExitCode::SUCCESS)
@@ -95,6 +105,11 @@ pub fn installed() -> Result<Installed> {
 /// QEMU with the device as the last build left it.
 pub fn last() -> Result<Installed> {
     build::last(&origin(None)?)
+}
+
+/// Installs the last build below a directory, and gives its program there.
+pub fn install(to: &Path) -> Result<PathBuf> {
+    build::install(&origin(None)?, to)
 }
 
 /// Where the sources come from: the option, the environment, or the default.

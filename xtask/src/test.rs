@@ -1,17 +1,29 @@
 //! `cargo xtask test`: every test there is, with what each stage needs set up before.
 
+mod abi;
+mod bundle;
+mod cudart;
+mod llm;
+mod llm_vm;
+mod node;
+mod python;
 mod tally;
+mod torture;
 
+use std::io::Write as _;
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
 use crate::device::Device;
 use crate::local::Served;
-use crate::{apt, interrupt, nvcc, progress, qemu, run, shims, workspace};
+use crate::{
+    apt, cublaslt, interrupt, nvcc, nvml, package, programs, progress, ptx_coverage, qemu, run,
+    shims, workspace,
+};
 use tally::Tally;
 
 /// A stage that compiles much may take so long; one that takes longer hangs.
@@ -30,28 +42,90 @@ const QEMU_CRATES: [&str; 2] = ["vgpu-qtest", "vgpu-vm-tests"];
 #[derive(Args)]
 pub struct Test {
     /// Runs one stage; may be repeated
-    #[arg(long, value_name = "STAGE", value_parser = STAGES.map(|stage| stage.0).to_vec())]
+    #[arg(long, value_name = "STAGE", value_parser = stages())]
     only: Vec<String>,
 }
 
 type Run = fn(&str) -> Result<Tally>;
 
 /// Name, purpose and body of each stage, in order.
-const STAGES: [(&str, &str, Run); 9] = [
+const STAGES: &[(&str, &str, Run)] = &[
     ("format", "the layout of the source", format),
     ("clippy", "the lints of the workspace", clippy),
     ("unit", "the tests of every crate", unit),
-    ("loom", "the order of the rings' loads and stores", loom),
-    ("ptx", "the test programs' kernels, compiled by nvcc", ptx),
+    (
+        "loom",
+        "the rings and the channels' states, model-checked",
+        loom,
+    ),
+    (
+        "ptx",
+        "kernels compiled by nvcc, and the PTX table by ptxas",
+        ptx,
+    ),
     (
         "local",
         "CUDA programs over rings and mediator, without QEMU",
         local_programs,
     ),
+    (
+        "torture",
+        "random programs beside a reference of CUDA's order; killed processes",
+        torture::stage,
+    ),
+    (
+        "cudart",
+        "the CUDA runtime's libraries: names, structures, programs",
+        cudart::stage,
+    ),
+    (
+        "programs",
+        "CUDA programs, compiled by nvcc in six ways",
+        compiled_programs,
+    ),
+    (
+        "python",
+        "programs in Python: tinygrad and Numba",
+        python::stage,
+    ),
+    (
+        "abi",
+        "every name that programs link, and every function called once",
+        abi::stage,
+    ),
+    (
+        "package",
+        "the guest's package: files, symbols, scripts",
+        guest_package,
+    ),
+    (
+        "llm",
+        "llama.cpp on the device and on the processor: the same tokens",
+        llm::run,
+    ),
+    (
+        "node",
+        "node-llama-cpp on the device and on the processor: the same tokens",
+        node::run,
+    ),
+    (
+        "bundle",
+        "what a machine with a GPU gets, run on this one",
+        bundle::stage,
+    ),
     ("qemu", "QEMU with the device", build_qemu),
     ("qtest", "the device in QEMU, register by register", qtest),
     ("vm", "CUDA programs in guests", vm),
+    (
+        "llm-vm",
+        "llama.cpp in guests: a server, interrupts, two machines, mistakes",
+        llm_vm::run,
+    ),
 ];
+
+fn stages() -> Vec<&'static str> {
+    STAGES.iter().map(|stage| stage.0).collect()
+}
 
 impl Test {
     /// Runs it.
@@ -59,7 +133,7 @@ impl Test {
         let start = Instant::now();
         let mut sum = Tally::default();
         let mut lines = Vec::new();
-        for (name, about, body) in STAGES {
+        for &(name, about, body) in STAGES {
             if !self.only.is_empty() && !self.only.iter().any(|only| only == name) {
                 continue;
             }
@@ -186,9 +260,13 @@ fn loom(name: &str) -> Result<Tally> {
             "test",
             "--package",
             "vgpu-protocol",
+            "--package",
+            "vgpu-models",
             "--release",
             "--test",
             "loom",
+            "--test",
+            "states",
         ],
     );
     command
@@ -198,7 +276,8 @@ fn loom(name: &str) -> Result<Tally> {
 }
 
 fn ptx(_: &str) -> Result<Tally> {
-    nvcc::kernels().map(|_| Tally::passed(1))
+    nvcc::kernels()?;
+    Ok(Tally::passed(1 + ptx_coverage::assemble()?))
 }
 
 /// The programs that the guest runs too.
@@ -217,12 +296,25 @@ fn local_programs(name: &str) -> Result<Tally> {
         command.envs(served.environment());
         command
     };
+    let plain = |name: &str, words: &[&str]| {
+        let mut command = Command::new("timeout");
+        command
+            .args(["--kill-after=10", "60"])
+            .arg(stage.join("bin").join(name))
+            .args(words)
+            .envs(served.environment());
+        command
+    };
     let mut tally = Tally::default();
-    let runs: [(&str, Command); 5] = [
+    let runs: [(&str, Command); 12] = [
         ("kernels", program("cuda-kernels", &[])),
         ("processes", program("cuda-kernels", &["--processes", "4"])),
         ("threads", program("cuda-kernels", &["--threads", "4"])),
         ("errors", program("cuda-errors", &[])),
+        ("blas", program("cuda-blas", &[])),
+        ("graphs", program("cuda-graphs", &[])),
+        ("ptx", program("ptx-conformance", &[])),
+        ("memory", program("cuda-memory", &[])),
         ("c", {
             let mut command = Command::new(&c_program);
             command
@@ -230,24 +322,59 @@ fn local_programs(name: &str) -> Result<Tally> {
                 .envs(served.environment());
             command
         }),
+        ("detection", {
+            // node-llama-cpp wants every library of the toolkit that it may load.
+            let whole = shims::sonames().any(|name| name.starts_with("libcublasLt.so"));
+            plain("ollama-detect", if whole { &["--all"] } else { &[] })
+        }),
+        ("doctor", plain("vgpu-doctor", &[])),
+        ("nvml", program("nvml-check", &[])),
     ];
     for (part, mut command) in runs {
-        let mut step = progress::step(&format!("{name}: {part}"));
-        let log = format!("test-{name}-{part}");
-        let result = step.run(&mut command, &log);
-        let text = std::fs::read_to_string(progress::log_file(&log)?)?;
-        let mut part_tally = tally::of_program(part, &text);
-        match result {
-            Ok(()) => step.done(&part_tally.to_string()),
-            Err(error) if part_tally.failures.is_empty() => {
-                println!("{error:#}");
-                part_tally.add(Tally::failed(format!("{part}: {}", first_line(&error))));
-            }
-            Err(_) => {}
-        }
-        tally.add(part_tally);
+        tally.add(program_part(name, part, &mut command)?);
     }
     Ok(tally)
+}
+
+/// A program whose output says what passed and what failed.
+fn program_part(name: &str, part: &str, command: &mut Command) -> Result<Tally> {
+    let mut step = progress::step(&format!("{name}: {part}"));
+    let log = format!("test-{name}-{part}");
+    let result = step.run(command, &log);
+    let text = std::fs::read_to_string(progress::log_file(&log)?)?;
+    let mut tally = tally::of_program(part, &text);
+    match result {
+        Ok(()) => step.done(&tally.to_string()),
+        Err(error) if tally.failures.is_empty() => {
+            println!("{error:#}");
+            tally.add(Tally::failed(format!("{part}: {}", first_line(&error))));
+        }
+        Err(_) => {}
+    }
+    Ok(tally)
+}
+
+/// Each form of each program is a test.
+fn compiled_programs(name: &str) -> Result<Tally> {
+    let mut tally = Tally::default();
+    for (program, forms) in programs::all(&Device::default(), &[])? {
+        for (form, outcome) in forms {
+            match outcome {
+                programs::Outcome::Passed => tally.add(Tally::passed(1)),
+                programs::Outcome::Skipped(why) => tally.skip(format!("{program} {form}: {why}")),
+                programs::Outcome::Failed(why) => {
+                    tally.add(Tally::failed(format!("{name}: {program} {form}: {why}")));
+                }
+            }
+        }
+    }
+    Ok(tally)
+}
+
+fn guest_package(_: &str) -> Result<Tally> {
+    Ok(Tally::passed(
+        package::check()? + nvml::check()? + cublaslt::check()?,
+    ))
 }
 
 fn build_qemu(_: &str) -> Result<Tally> {
@@ -260,7 +387,36 @@ fn build_qemu(_: &str) -> Result<Tally> {
     if !text.contains("vm_id") {
         bail!("{} has no vgpu-stub device", installed.binary.display());
     }
-    Ok(Tally::passed(1))
+    installed_qemu_finds_its_worker(&installed)?;
+    Ok(Tally::passed(2))
+}
+
+/// What meson installs is all that `isolation=process` needs: the device starts its first worker process with QEMU, or
+/// refuses.
+fn installed_qemu_finds_its_worker(built: &qemu::Installed) -> Result<()> {
+    let place = interrupt::Directory::new("vgpu-qemu-install")?;
+    let program = qemu::install(place.path())?;
+    let mut qemu = Command::new(&program)
+        .args(&built.firmware)
+        .args(["-nodefaults", "-display", "none", "-accel", "qtest"])
+        .args(["-monitor", "stdio", "-device"])
+        .arg("vgpu-stub,vm_id=111,backend=soft,isolation=process")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| program.display().to_string())?;
+    if let Some(mut monitor) = qemu.stdin.take() {
+        // One that has refused reads nothing: its status tells.
+        let _ = monitor.write_all(b"quit\n");
+    }
+    let ended = qemu.wait_with_output()?;
+    ensure!(
+        ended.status.success(),
+        "an installed QEMU: {}",
+        String::from_utf8_lossy(&ended.stderr)
+    );
+    Ok(())
 }
 
 fn qtest(name: &str) -> Result<Tally> {

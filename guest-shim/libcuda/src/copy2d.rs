@@ -6,7 +6,7 @@ use cudarc::driver::sys::{CUDA_MEMCPY2D_st as Raw, CUdeviceptr, CUstream};
 use vgpu_protocol::Status;
 
 use crate::abi::{Done, Host, INVALID, Zero, exports};
-use crate::copy::copy;
+use crate::copy::{When, copy};
 use crate::init::driver;
 
 const DEFAULT: CUstream = std::ptr::null_mut();
@@ -75,16 +75,17 @@ fn side(params: Host, fields: &Fields, width: u64, height: u64) -> Done<Side> {
     let rows = pitch.checked_mul(height.saturating_sub(1)).ok_or(INVALID)?;
     let bytes = rows.checked_add(width).ok_or(INVALID)?;
     start.checked_add(bytes).ok_or(INVALID)?;
-    let in_device = driver()?.alloc_at(start).is_some();
+    let in_device = driver()?.is_device(start);
     if kind == DEVICE || (kind == UNIFIED && in_device) {
         driver()?.check_range(start, bytes)?;
-    } else if in_device && kind == HOST {
+    } else if in_device && kind == HOST && !driver()?.is_host(start) {
         return Err(INVALID);
     }
     Ok(Side { start, pitch })
 }
 
-fn copy_2d(params: Host, stream: CUstream, zero: Zero) -> Done {
+fn copy_2d(params: Host, of: (CUstream, Zero), when: When) -> Done {
+    let (stream, zero) = of;
     driver()?;
     let width: u64 = params
         .offset(offset_of!(Raw, WidthInBytes))
@@ -100,11 +101,16 @@ fn copy_2d(params: Host, stream: CUstream, zero: Zero) -> Done {
     );
     if src.pitch == width && dst.pitch == width {
         let bytes = usize::try_from(width * height).map_err(|_| INVALID)?;
-        return copy(dst.start, src.start, bytes, stream, zero);
+        return copy(dst.start, src.start, bytes, of, when);
     }
     for row in 0..height {
         let (to, from) = (dst.start + row * dst.pitch, src.start + row * src.pitch);
-        copy(to, from, width as usize, stream, zero)?;
+        copy(to, from, width as usize, of, When::InOrder)?;
+    }
+    // Rows in host memory that the device reaches were not waited for.
+    let is_host = |at| driver().is_ok_and(|d| d.is_host(at));
+    if when == When::Now && (is_host(src.start) || is_host(dst.start)) {
+        crate::stream::wait(stream, zero)?;
     }
     Ok(())
 }
@@ -112,16 +118,16 @@ fn copy_2d(params: Host, stream: CUstream, zero: Zero) -> Done {
 exports! {
     /// Copies a rectangle.
     fn cuMemcpy2D_v2 | cuMemcpy2D_v2_ptds [zero] (params: Host) {
-        copy_2d(params, DEFAULT, zero)
+        copy_2d(params, (DEFAULT, zero), When::Now)
     }
 
     /// Copies a rectangle at any alignment.
     fn cuMemcpy2DUnaligned_v2 | cuMemcpy2DUnaligned_v2_ptds [zero] (params: Host) {
-        copy_2d(params, DEFAULT, zero)
+        copy_2d(params, (DEFAULT, zero), When::Now)
     }
 
     /// Copies a rectangle in a stream.
     fn cuMemcpy2DAsync_v2 | cuMemcpy2DAsync_v2_ptsz [zero] (params: Host, stream: CUstream) {
-        copy_2d(params, stream, zero)
+        copy_2d(params, (stream, zero), When::InOrder)
     }
 }

@@ -1,16 +1,17 @@
 //! Contexts: explicit and primary ones, and each thread's stack of them.
 
 use std::cell::RefCell;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 
 use cudarc::driver::sys::{self, CUcontext, CUctx_flags_enum as Flags, CUdevice};
 use vgpu_protocol::Status;
-use vgpu_protocol::calls::{CtxId, stubs};
+use vgpu_protocol::calls::{CtxId, EventId, stubs};
 
 use crate::abi::{Done, Host, INVALID, Out, exports};
 use crate::init::{Driver, driver};
-use crate::stream::forget_thread_streams;
+use crate::pending::Pending;
+use crate::stream::{Stream, forget_thread_streams};
 
 /// Bits of the flags of a context: `CU_CTX_FLAGS_MASK`.
 const FLAGS_MASK: u32 = 0xff;
@@ -36,8 +37,14 @@ pub struct Ctx {
     unique: u64,
     /// Retains of a primary context that were not released.
     users: AtomicU32,
+    /// Uses that cuCtxAttach counts; the creation is the first.
+    attached: AtomicU32,
     cache: AtomicI32,
     banks: AtomicI32,
+    /// The event that all streams wait for which are made from now on (`cuCtxWaitEvent`).
+    pub awaited: Mutex<Option<EventId>>,
+    /// What its default stream was given.
+    pub default_stream: Pending,
 }
 
 impl Ctx {
@@ -47,6 +54,12 @@ impl Ctx {
             0 => Err(Status::ERROR_CONTEXT_IS_DESTROYED),
             id => Ok(CtxId(id)),
         }
+    }
+
+    /// Whether its streams wait for an event that no call of theirs names.
+    pub fn awaits(&self) -> bool {
+        let awaited = self.awaited.lock().unwrap_or_else(|e| e.into_inner());
+        awaited.is_some()
     }
 }
 
@@ -111,14 +124,15 @@ fn check_flags(flags: u32) -> Done {
 }
 
 impl Driver {
-    fn context(&self, ctx: CUcontext) -> Done<Arc<Ctx>> {
+    /// The context of a handle.
+    pub fn context(&self, ctx: CUcontext) -> Done<Arc<Ctx>> {
         self.contexts
             .get(ctx as u64)
             .ok_or(Status::ERROR_INVALID_CONTEXT)
     }
 
     /// The context named, or the current one for null.
-    fn context_or_current(&self, ctx: CUcontext) -> Done<Arc<Ctx>> {
+    pub fn context_or_current(&self, ctx: CUcontext) -> Done<Arc<Ctx>> {
         if ctx.is_null() {
             current()
         } else {
@@ -129,16 +143,20 @@ impl Driver {
     /// Forgets all that belonged to a context which is gone on the host.
     fn bury(&self, ctx: &Ctx) {
         ctx.id.store(0, Ordering::Release);
+        *ctx.awaited.lock().unwrap_or_else(|e| e.into_inner()) = None;
         let other = |of: &Arc<Ctx>| of.handle != ctx.handle;
         self.functions.retain(|f| other(&f.ctx));
         self.modules.retain(|m| other(&m.ctx));
         self.streams.retain(|s| other(&s.ctx));
         self.events.retain(|e| other(&e.ctx));
+        self.links.retain(|l| other(&l.ctx));
         self.libraries.retain(|l| {
             l.forget(ctx.handle);
             true
         });
         self.allocs_mut().retain(|_, a| other(&a.ctx));
+        self.forget_host_memory(|of| !other(of));
+        self.forget_pools(ctx);
         forget_thread_streams(ctx.handle);
     }
 
@@ -158,8 +176,11 @@ impl Driver {
             primary,
             unique,
             users: AtomicU32::new(0),
+            attached: AtomicU32::new(1),
             cache: AtomicI32::new(0),
             banks: AtomicI32::new(0),
+            awaited: Mutex::new(None),
+            default_stream: Pending::default(),
         });
         made.map(|(_, ctx)| ctx).ok_or(Status::ERROR_OUT_OF_MEMORY)
     }
@@ -220,6 +241,32 @@ fn reset(device: CUdevice) -> Done {
     Ok(())
 }
 
+/// Calls with a device's primary context as the current one, which is retained meanwhile.
+pub fn with_primary<T>(
+    driver: &Driver,
+    device: CUdevice,
+    call: impl FnOnce() -> Done<T>,
+) -> Done<T> {
+    let ctx = retain(driver, device)?;
+    stack(|s| s.push(Arc::clone(&ctx)))?;
+    let result = call();
+    stack(|s| {
+        // Nothing but `call` can have pushed or popped, and it leaves the stack as it was.
+        s.pop();
+    })?;
+    release(device)?;
+    result
+}
+
+fn retain(driver: &Driver, device: CUdevice) -> Done<Arc<Ctx>> {
+    let ctx = driver.primary(device)?;
+    let _turn = driver.primaries.lock().unwrap_or_else(|e| e.into_inner());
+    let id = stubs::primary_ctx_retain(driver.channel, CtxId(0), device as u32)?;
+    ctx.id.store(id.0, Ordering::Release);
+    ctx.users.fetch_add(1, Ordering::Relaxed);
+    Ok(ctx)
+}
+
 fn set_primary_flags(device: CUdevice, flags: u32) -> Done {
     let driver = driver()?;
     check_flags(flags)?;
@@ -264,7 +311,19 @@ fn pop(out: Out<CUcontext>) -> Done {
 }
 
 fn synchronize(ctx: &Ctx) -> Done {
-    stubs::ctx_synchronize(driver()?.channel, ctx.id()?)
+    let driver = driver()?;
+    driver.check_unsafe()?;
+    let own = |stream: &Arc<Stream>| stream.ctx.handle == ctx.handle;
+    let streams = driver.streams.all().into_iter().filter(own);
+    let seen: Vec<_> = streams.map(|s| (s.pending.seen(), s)).collect();
+    let seen_of_default = ctx.default_stream.seen();
+    stubs::ctx_synchronize(driver.channel, ctx.id()?)?;
+    ctx.default_stream.waited_for(seen_of_default);
+    for (seen, stream) in seen {
+        stream.pending.waited_for(seen);
+    }
+    driver.release_pools();
+    Ok(())
 }
 
 exports! {
@@ -272,12 +331,7 @@ exports! {
     fn cuDevicePrimaryCtxRetain(out: Out<CUcontext>, device: CUdevice) {
         let driver = driver()?;
         out.check()?;
-        let ctx = driver.primary(device)?;
-        let _turn = driver.primaries.lock().unwrap_or_else(|e| e.into_inner());
-        let id = stubs::primary_ctx_retain(driver.channel, CtxId(0), device as u32)?;
-        ctx.id.store(id.0, Ordering::Release);
-        ctx.users.fetch_add(1, Ordering::Relaxed);
-        out.set(ctx.handle as CUcontext)
+        out.set(retain(driver, device)?.handle as CUcontext)
     }
 
     /// Releases a device's primary context; the last release destroys it.
@@ -335,6 +389,32 @@ exports! {
     /// Destroys a context.
     fn cuCtxDestroy_v2 | cuCtxDestroy [_same] (ctx: CUcontext) {
         destroy(ctx)
+    }
+
+    /// Counts one more use of the current context (deprecated by NVIDIA).
+    fn cuCtxAttach(out: Out<CUcontext>, flags: u32) {
+        driver()?;
+        out.check()?;
+        if flags != 0 {
+            return Err(INVALID);
+        }
+        let ctx = current()?;
+        ctx.id()?;
+        ctx.attached.fetch_add(1, Ordering::Relaxed);
+        out.set(ctx.handle as CUcontext)
+    }
+
+    /// Counts one use less; the last one destroys the context, which must be the current one
+    /// (deprecated by NVIDIA).
+    fn cuCtxDetach(ctx: CUcontext) {
+        let of = driver()?.context(ctx)?;
+        if current()?.handle != of.handle {
+            return Err(Status::ERROR_INVALID_CONTEXT);
+        }
+        match of.attached.fetch_sub(1, Ordering::Relaxed) {
+            1 => destroy(ctx),
+            _ => Ok(()),
+        }
     }
 
     /// Pushes a context on this thread's stack.

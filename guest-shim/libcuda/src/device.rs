@@ -17,7 +17,21 @@ use sys::CUdevice_attribute_enum as Attr;
 pub struct Device {
     info: DeviceInfo,
     attributes: HashMap<i32, i32>,
+    /// Most blocks of a grid and most threads of a block, x y z, and of a block in all: each launch
+    /// looks at them.
+    launch_limits: [u32; 7],
 }
+
+/// The attributes of [`Device::launch_limits`].
+const LAUNCH_LIMITS: [Attr; 7] = [
+    Attr::CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_X,
+    Attr::CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_Y,
+    Attr::CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_Z,
+    Attr::CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_X,
+    Attr::CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_Y,
+    Attr::CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_Z,
+    Attr::CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK,
+];
 
 impl Device {
     /// A device that the guest sees at `address` of its own PCI bus.
@@ -36,7 +50,23 @@ impl Device {
                 ),
             ]);
         }
-        Device { info, attributes }
+        let limit = |a: Attr| {
+            let known = attributes.get(&(a as i32));
+            known
+                .and_then(|v| u32::try_from(*v).ok())
+                .unwrap_or(u32::MAX)
+        };
+        let launch_limits = LAUNCH_LIMITS.map(limit);
+        Device {
+            info,
+            attributes,
+            launch_limits,
+        }
+    }
+
+    /// Most blocks of a grid and most threads of a block, x y z, and most threads of a block in all.
+    pub fn launch_limits(&self) -> &[u32; 7] {
+        &self.launch_limits
     }
 
     /// An attribute, where the host's driver knows it.

@@ -10,8 +10,10 @@ use vgpu_protocol::Status;
 use crate::abi::{Done, Entry, INVALID, Out, Text, exports};
 use crate::unsupported::VERSIONS;
 use crate::{
-    copy, copy2d, ctx, device, error, event, func, init, launch, mem, memset, module, occupancy,
-    pointer, stream, unsupported,
+    capture, copy, copy_batch, copy2d, ctx, ctx_events, device, error, event, func,
+    graph_attributes, graph_edges, graph_exec, graph_nodes, graph_objects, graph_params, host,
+    hostfn, init, launch, legacy, library, link, managed, mem, memop, memset, module, occupancy,
+    peer, pointer, pool, stream, unsupported, user_object, virtual_memory,
 };
 
 /// `CUdriverProcAddress_flags`.
@@ -25,23 +27,43 @@ const VERSION_NOT_SUFFICIENT: i32 = 2;
 /// Every export of the library.
 pub fn all() -> impl Iterator<Item = &'static Entry> {
     [
+        capture::EXPORTS,
         copy::EXPORTS,
         copy2d::EXPORTS,
+        copy_batch::EXPORTS,
         ctx::EXPORTS,
+        ctx_events::EXPORTS,
         device::EXPORTS,
         EXPORTS,
         error::EXPORTS,
         event::EXPORTS,
         func::EXPORTS,
+        graph_attributes::EXPORTS,
+        graph_edges::EXPORTS,
+        graph_exec::EXPORTS,
+        graph_nodes::EXPORTS,
+        graph_objects::EXPORTS,
+        graph_params::EXPORTS,
+        host::EXPORTS,
+        hostfn::EXPORTS,
         init::EXPORTS,
         launch::EXPORTS,
+        legacy::EXPORTS,
+        library::EXPORTS,
+        link::EXPORTS,
+        managed::EXPORTS,
         mem::EXPORTS,
         memset::EXPORTS,
+        memop::EXPORTS,
         module::EXPORTS,
         occupancy::EXPORTS,
+        peer::EXPORTS,
         pointer::EXPORTS,
+        pool::EXPORTS,
         stream::EXPORTS,
         unsupported::EXPORTS,
+        user_object::EXPORTS,
+        virtual_memory::EXPORTS,
     ]
     .into_iter()
     .flatten()

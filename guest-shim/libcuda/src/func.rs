@@ -5,7 +5,7 @@ use std::ffi::{CString, c_char};
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use cudarc::driver::sys::{CUdevice, CUfunction, CUfunction_attribute_enum as Attr, CUmodule};
+use cudarc::driver::sys::{CUfunction, CUfunction_attribute_enum as Attr, CUkernel, CUmodule};
 use vgpu_protocol::Status;
 use vgpu_protocol::calls::{FunctionId, FunctionInfo, stubs};
 use vgpu_protocol::limits::{MAX_NAME_BYTES, MAX_PARAM_BYTES};
@@ -13,6 +13,7 @@ use vgpu_protocol::limits::{MAX_NAME_BYTES, MAX_PARAM_BYTES};
 use crate::abi::{Done, INVALID, Out, exports};
 use crate::ctx::Ctx;
 use crate::init::{Driver, driver};
+use crate::legacy::Setup;
 use crate::module::Module;
 
 /// A kernel.
@@ -30,6 +31,8 @@ pub struct Function {
     pub param_bytes: u32,
     /// Most threads of a block.
     pub max_threads: u32,
+    /// What the old launches set on it.
+    pub setup: Setup,
     name: CString,
     max_dynamic: AtomicI32,
     attributes: Mutex<BTreeMap<i32, i32>>,
@@ -58,6 +61,7 @@ impl Function {
             max_threads: max_threads
                 .and_then(|t| u32::try_from(t).ok())
                 .unwrap_or(u32::MAX),
+            setup: Setup::default(),
             name: CString::new(name).map_err(|_| INVALID)?,
             max_dynamic: AtomicI32::new(max_dynamic.unwrap_or(0)),
             attributes: Mutex::new(attributes),
@@ -76,6 +80,11 @@ impl Function {
             .unwrap_or(0)
     }
 
+    /// Its name.
+    pub fn name(&self) -> &CString {
+        &self.name
+    }
+
     /// Most dynamic shared memory of a launch, in bytes.
     pub fn max_dynamic_bytes(&self) -> u32 {
         u32::try_from(self.max_dynamic.load(Ordering::Relaxed)).unwrap_or(0)
@@ -85,9 +94,10 @@ impl Function {
 impl Driver {
     /// The kernel of a handle, which may be a CUfunction or a CUkernel.
     pub fn function(&self, function: CUfunction) -> Done<Arc<Function>> {
-        self.functions
-            .get(function as u64)
-            .ok_or(Status::ERROR_INVALID_HANDLE)
+        match self.functions.get(function as u64) {
+            Some(function) => Ok(function),
+            None => Ok(self.kernel_function(function as CUkernel)?.1),
+        }
     }
 
     /// Looks a kernel up on the host.
@@ -103,17 +113,14 @@ impl Driver {
     }
 }
 
-fn get_attribute(value: Out<i32>, attribute: i32, function: CUfunction) -> Done {
-    let driver = driver()?;
-    value.check()?;
-    let function = driver.function(function)?;
+/// Stores an attribute.
+pub fn get(function: &Function, value: Out<i32>, attribute: i32) -> Done {
     let found = function.attributes().get(&attribute).copied();
     value.set(found.ok_or(INVALID)?)
 }
 
-fn set_attribute(function: CUfunction, attribute: i32, value: i32) -> Done {
-    let driver = driver()?;
-    let function = driver.function(function)?;
+/// Sets an attribute.
+pub fn set(driver: &Driver, function: &Function, attribute: i32, value: i32) -> Done {
     let is = |a: Attr| attribute == a as i32;
     // The others are read-only (`cuFuncSetAttribute`).
     let settable = is(Attr::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES)
@@ -133,32 +140,22 @@ fn set_attribute(function: CUfunction, attribute: i32, value: i32) -> Done {
     Ok(())
 }
 
-fn param_info(function: CUfunction, index: usize, offset: Out<usize>, bytes: Out<usize>) -> Done {
-    let driver = driver()?;
-    offset.check()?;
-    let function = driver.function(function)?;
+/// Stores offset and size of a parameter.
+pub fn param_info(
+    function: &Function,
+    index: usize,
+    offset: Out<usize>,
+    bytes: Out<usize>,
+) -> Done {
     let (at, size) = *function.params.get(index).ok_or(INVALID)?;
     offset.set(at as usize)?;
     bytes.set_if_given(size as usize);
     Ok(())
 }
 
-fn param_count(function: CUfunction, count: Out<usize>) -> Done {
-    let driver = driver()?;
-    count.check()?;
-    count.set(driver.function(function)?.params.len())
-}
-
-fn name(out: Out<*const c_char>, function: CUfunction) -> Done {
-    let driver = driver()?;
-    out.check()?;
-    // "valid as long as the function handle is": the handle keeps the function.
-    out.set(driver.function(function)?.name.as_ptr())
-}
-
-fn cache_config(function: CUfunction, config: i32) -> Done {
-    driver()?.function(function)?;
-    // A preference; "the driver is free to choose a different configuration".
+/// The preferred split of cache and shared memory: "the driver is free to choose a different
+/// configuration".
+pub fn check_cache_config(config: i32) -> Done {
     if (0..=3).contains(&config) {
         Ok(())
     } else {
@@ -169,17 +166,21 @@ fn cache_config(function: CUfunction, config: i32) -> Done {
 exports! {
     /// An attribute of a kernel.
     fn cuFuncGetAttribute(value: Out<i32>, attribute: i32, function: CUfunction) {
-        get_attribute(value, attribute, function)
+        let driver = driver()?;
+        value.check()?;
+        get(&*driver.function(function)?, value, attribute)
     }
 
     /// Sets an attribute of a kernel.
     fn cuFuncSetAttribute(function: CUfunction, attribute: i32, value: i32) {
-        set_attribute(function, attribute, value)
+        let driver = driver()?;
+        set(driver, &*driver.function(function)?, attribute, value)
     }
 
     /// Sets the preferred split of cache and shared memory.
     fn cuFuncSetCacheConfig(function: CUfunction, config: i32) {
-        cache_config(function, config)
+        driver()?.function(function)?;
+        check_cache_config(config)
     }
 
     /// Sets the width of shared memory's banks: without effect on devices with fixed banks.
@@ -197,17 +198,24 @@ exports! {
 
     /// The name of a kernel.
     fn cuFuncGetName(out: Out<*const c_char>, function: CUfunction) {
-        name(out, function)
+        let driver = driver()?;
+        out.check()?;
+        // "valid as long as the function handle is": the handle keeps the function.
+        out.set(driver.function(function)?.name.as_ptr())
     }
 
     /// Offset and size of a parameter.
     fn cuFuncGetParamInfo(function: CUfunction, index: usize, offset: Out<usize>, bytes: Out<usize>) {
-        param_info(function, index, offset, bytes)
+        let driver = driver()?;
+        offset.check()?;
+        param_info(&*driver.function(function)?, index, offset, bytes)
     }
 
     /// The number of parameters.
     fn cuFuncGetParamCount(function: CUfunction, count: Out<usize>) {
-        param_count(function, count)
+        let driver = driver()?;
+        count.check()?;
+        count.set(driver.function(function)?.params.len())
     }
 
     /// Whether a kernel is loaded: it is, since its module is (`CU_FUNCTION_LOADING_STATE_LOADED`).
@@ -221,46 +229,5 @@ exports! {
     /// Loads a kernel: it is loaded.
     fn cuFuncLoad(function: CUfunction) {
         driver()?.function(function).map(drop)
-    }
-
-    /// The number of parameters.
-    fn cuKernelGetParamCount(kernel: CUfunction, count: Out<usize>) {
-        param_count(kernel, count)
-    }
-
-    /// The function of a kernel: the same handle.
-    fn cuKernelGetFunction(out: Out<CUfunction>, kernel: CUfunction) {
-        let driver = driver()?;
-        out.check()?;
-        driver.function(kernel)?;
-        out.set(kernel)
-    }
-
-    /// An attribute of a kernel of a library.
-    fn cuKernelGetAttribute(value: Out<i32>, attribute: i32, kernel: CUfunction, device: CUdevice) {
-        driver()?.device(device)?;
-        get_attribute(value, attribute, kernel)
-    }
-
-    /// Sets an attribute of a kernel of a library.
-    fn cuKernelSetAttribute(attribute: i32, value: i32, kernel: CUfunction, device: CUdevice) {
-        driver()?.device(device)?;
-        set_attribute(kernel, attribute, value)
-    }
-
-    /// Sets the preferred split of cache and shared memory.
-    fn cuKernelSetCacheConfig(kernel: CUfunction, config: i32, device: CUdevice) {
-        driver()?.device(device)?;
-        cache_config(kernel, config)
-    }
-
-    /// The name of a kernel of a library.
-    fn cuKernelGetName(out: Out<*const c_char>, kernel: CUfunction) {
-        name(out, kernel)
-    }
-
-    /// Offset and size of a parameter.
-    fn cuKernelGetParamInfo(kernel: CUfunction, index: usize, offset: Out<usize>, bytes: Out<usize>) {
-        param_info(kernel, index, offset, bytes)
     }
 }

@@ -20,7 +20,7 @@ pub enum Kind {
     Context = 1,
     /// CUmodule.
     Module = 2,
-    /// CUfunction and CUkernel.
+    /// CUfunction.
     Function = 3,
     /// CUstream.
     Stream = 4,
@@ -28,6 +28,20 @@ pub enum Kind {
     Event = 5,
     /// CUlibrary.
     Library = 6,
+    /// CUkernel.
+    Kernel = 15,
+    /// CUlinkState.
+    Link = 7,
+    /// CUgraph.
+    Graph = 16,
+    /// CUgraphNode.
+    GraphNode = 17,
+    /// CUgraphExec.
+    GraphExec = 18,
+    /// CUuserObject.
+    UserObject = 19,
+    /// CUmemoryPool.
+    MemPool = 20,
 }
 
 #[derive(Debug)]
@@ -113,6 +127,15 @@ impl<T> Registry<T> {
             return None;
         }
         slot.object.clone()
+    }
+
+    /// Every live object.
+    pub fn all(&self) -> Vec<Arc<T>> {
+        let all = self.read();
+        all.slots
+            .iter()
+            .filter_map(|slot| slot.object.clone())
+            .collect()
     }
 
     /// Takes an object out: its handle is dead from now on.

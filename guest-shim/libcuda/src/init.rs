@@ -1,23 +1,34 @@
 //! The driver's state, from cuInit to the end of the process or to fork.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, RwLock, Weak};
 use std::thread;
 
 use vgpu_protocol::Status;
-use vgpu_protocol::calls::{CtxId, stubs};
+use vgpu_protocol::calls::{CtxId, StreamId, stubs};
 use vgpu_transport::{Channel, process};
 
 use crate::abi::{Done, Global, INVALID, Out, exports};
+use crate::capture::Captures;
 use crate::ctx::Ctx;
 use crate::device::Device;
 use crate::event::Event;
 use crate::func::Function;
+use crate::graph::{Graph, NodeRef};
+use crate::graph_exec::Exec;
+use crate::graph_memory::GraphMemory;
 use crate::handles::{Kind, Registry};
+use crate::host::HostMemory;
+use crate::hostfn::HostFunctions;
+use crate::library::{Kernel, Library};
+use crate::link::Link;
 use crate::mem::Alloc;
-use crate::module::{Library, Module};
+use crate::module::Module;
+use crate::pool::{Pool, Pools};
 use crate::stream::Stream;
+use crate::user_object::UserObject;
+use crate::virtual_memory::VirtualMemory;
 
 /// All that this process knows of the device.
 pub struct Driver {
@@ -34,14 +45,47 @@ pub struct Driver {
     pub modules: Registry<Module>,
     /// Loaded libraries.
     pub libraries: Registry<Library>,
+    /// Kernels of libraries.
+    pub kernels: Registry<Kernel>,
+    /// Linkers.
+    pub links: Registry<Link>,
     /// Kernels that were looked up.
     pub functions: Registry<Function>,
     /// Streams.
     pub streams: Registry<Stream>,
     /// Events.
     pub events: Registry<Event>,
+    /// Host memory that the device reaches.
+    pub host_memory: RwLock<HostMemory>,
+    /// Pools of memory in stream order.
+    pub mem_pools: Registry<Pool>,
+    /// Which of them the devices take from.
+    pub pools: Pools,
+    /// Memory of graphs by its address.
+    pub graph_memories: Mutex<HashMap<u64, Weak<GraphMemory>>>,
     /// Device memory by its first address.
     pub allocs: RwLock<BTreeMap<u64, Alloc>>,
+    /// Graphs, those inside of others' nodes too.
+    pub graphs: Registry<Graph>,
+    /// Their nodes.
+    pub graph_nodes: Registry<NodeRef>,
+    /// Executable graphs.
+    pub graph_execs: Registry<Exec>,
+    /// Objects of the program that graphs keep.
+    pub user_objects: Registry<UserObject>,
+    /// Captures that go on.
+    pub captures: Captures,
+    /// Streams that capture.
+    pub capturing: AtomicUsize,
+    /// Functions of the program that streams call.
+    pub host_functions: HostFunctions,
+    /// Streams for copies of graphs, by context.
+    pub copy_streams: Mutex<HashMap<u32, StreamId>>,
+    /// Bytes that allocation nodes hold.
+    pub graph_bytes: AtomicU64,
+    graph_ids: AtomicU32,
+    /// What is mapped, by virtual memory management.
+    pub virtual_memory: Mutex<VirtualMemory>,
     stream_ids: AtomicU32,
     event_ids: AtomicU32,
     unique_ids: AtomicU64,
@@ -66,6 +110,11 @@ impl Driver {
         self.stream_ids.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// Names a new executable graph.
+    pub fn new_graph_id(&self) -> u32 {
+        self.graph_ids.fetch_add(1, Ordering::Relaxed)
+    }
+
     /// Names a new event.
     pub fn new_event_id(&self) -> u32 {
         self.event_ids.fetch_add(1, Ordering::Relaxed)
@@ -78,6 +127,7 @@ impl Driver {
 
     fn start() -> Done<Driver> {
         let channel = connect()?;
+        channel.on_output(crate::output::take);
         stubs::init(channel, CtxId(0), 0)?;
         let table = stubs::device_table(channel, CtxId(0))?;
         let address = channel.address();
@@ -93,10 +143,27 @@ impl Driver {
             contexts: Registry::new(Kind::Context),
             modules: Registry::new(Kind::Module),
             libraries: Registry::new(Kind::Library),
+            kernels: Registry::new(Kind::Kernel),
+            links: Registry::new(Kind::Link),
             functions: Registry::new(Kind::Function),
             streams: Registry::new(Kind::Stream),
             events: Registry::new(Kind::Event),
+            host_memory: RwLock::default(),
+            mem_pools: Registry::new(Kind::MemPool),
+            pools: Pools::default(),
+            graph_memories: Mutex::default(),
             allocs: RwLock::new(BTreeMap::new()),
+            graphs: Registry::new(Kind::Graph),
+            graph_nodes: Registry::new(Kind::GraphNode),
+            graph_execs: Registry::new(Kind::GraphExec),
+            user_objects: Registry::new(Kind::UserObject),
+            captures: Captures::default(),
+            capturing: AtomicUsize::new(0),
+            host_functions: HostFunctions::default(),
+            copy_streams: Mutex::default(),
+            graph_bytes: AtomicU64::new(0),
+            graph_ids: AtomicU32::new(1),
+            virtual_memory: Mutex::default(),
             stream_ids: AtomicU32::new(1),
             event_ids: AtomicU32::new(1),
             unique_ids: AtomicU64::new(1),

@@ -1,16 +1,20 @@
 //! Setting device memory.
 
+use std::sync::Arc;
+
 use cudarc::driver::sys::{CUdeviceptr, CUstream};
 use vgpu_protocol::calls::stubs;
 
 use crate::abi::{Done, INVALID, Zero, exports};
+use crate::capture::Target;
+use crate::graph::{Set, Work};
 use crate::init::driver;
 
 const DEFAULT: CUstream = std::ptr::null_mut();
 
 fn set(at: CUdeviceptr, width: u8, value: u32, count: usize, stream: CUstream, zero: Zero) -> Done {
     let driver = driver()?;
-    let queue = driver.queue(stream, zero)?;
+    let target = driver.target(stream, zero)?;
     if !at.is_multiple_of(width.into()) {
         return Err(INVALID);
     }
@@ -19,6 +23,20 @@ fn set(at: CUdeviceptr, width: u8, value: u32, count: usize, stream: CUstream, z
         return Ok(());
     }
     let at = driver.check_range(at, bytes)?;
+    let queue = match target {
+        Target::Queue(queue) => queue,
+        Target::Capture(capture) => {
+            return capture.add(Work::Set(Set {
+                ctx: Arc::clone(&capture.queue.ctx),
+                dst: at.0,
+                pitch: 0,
+                value,
+                element: width.into(),
+                width: count as u64,
+                height: 1,
+            }));
+        }
+    };
     stubs::memset(
         driver.channel,
         queue.ctx_id,
@@ -46,7 +64,7 @@ fn set_rows(
     zero: Zero,
 ) -> Done {
     let driver = driver()?;
-    let queue = driver.queue(stream, zero)?;
+    let target = driver.target(stream, zero)?;
     let pitch = rows.pitch as u64;
     let (count, height) = (rows.count as u64, rows.height as u64);
     let row = count.checked_mul(width.into()).ok_or(INVALID)?;
@@ -59,6 +77,20 @@ fn set_rows(
     }
     let before = pitch.checked_mul(height - 1).ok_or(INVALID)?;
     let at = driver.check_range(at, before.checked_add(row).ok_or(INVALID)?)?;
+    let queue = match target {
+        Target::Queue(queue) => queue,
+        Target::Capture(capture) => {
+            return capture.add(Work::Set(Set {
+                ctx: Arc::clone(&capture.queue.ctx),
+                dst: at.0,
+                pitch,
+                value,
+                element: width.into(),
+                width: count,
+                height,
+            }));
+        }
+    };
     stubs::memset_2d(
         driver.channel,
         queue.ctx_id,
@@ -72,20 +104,32 @@ fn set_rows(
     )
 }
 
+/// "Asynchronous with respect to the host except when the target is pinned host memory or a Unified
+/// Memory region" (CUDA Driver API, "API synchronization behavior").
+fn settled(at: CUdeviceptr, zero: Zero) -> Done {
+    match driver()?.is_host(at) {
+        true => crate::stream::wait(DEFAULT, zero),
+        false => Ok(()),
+    }
+}
+
 exports! {
     /// Sets bytes.
     fn cuMemsetD8_v2 | cuMemsetD8_v2_ptds [zero] (at: CUdeviceptr, value: u8, count: usize) {
-        set(at, 1, value.into(), count, DEFAULT, zero)
+        set(at, 1, value.into(), count, DEFAULT, zero)?;
+        settled(at, zero)
     }
 
     /// Sets 16-bit values.
     fn cuMemsetD16_v2 | cuMemsetD16_v2_ptds [zero] (at: CUdeviceptr, value: u16, count: usize) {
-        set(at, 2, value.into(), count, DEFAULT, zero)
+        set(at, 2, value.into(), count, DEFAULT, zero)?;
+        settled(at, zero)
     }
 
     /// Sets 32-bit values.
     fn cuMemsetD32_v2 | cuMemsetD32_v2_ptds [zero] (at: CUdeviceptr, value: u32, count: usize) {
-        set(at, 4, value, count, DEFAULT, zero)
+        set(at, 4, value, count, DEFAULT, zero)?;
+        settled(at, zero)
     }
 
     /// Sets bytes in a stream.
@@ -105,17 +149,20 @@ exports! {
 
     /// Sets rows of bytes.
     fn cuMemsetD2D8_v2 | cuMemsetD2D8_v2_ptds [zero] (at: CUdeviceptr, pitch: usize, value: u8, count: usize, height: usize) {
-        set_rows(at, 1, value.into(), Rows { pitch, count, height }, DEFAULT, zero)
+        set_rows(at, 1, value.into(), Rows { pitch, count, height }, DEFAULT, zero)?;
+        settled(at, zero)
     }
 
     /// Sets rows of 16-bit values.
     fn cuMemsetD2D16_v2 | cuMemsetD2D16_v2_ptds [zero] (at: CUdeviceptr, pitch: usize, value: u16, count: usize, height: usize) {
-        set_rows(at, 2, value.into(), Rows { pitch, count, height }, DEFAULT, zero)
+        set_rows(at, 2, value.into(), Rows { pitch, count, height }, DEFAULT, zero)?;
+        settled(at, zero)
     }
 
     /// Sets rows of 32-bit values.
     fn cuMemsetD2D32_v2 | cuMemsetD2D32_v2_ptds [zero] (at: CUdeviceptr, pitch: usize, value: u32, count: usize, height: usize) {
-        set_rows(at, 4, value, Rows { pitch, count, height }, DEFAULT, zero)
+        set_rows(at, 4, value, Rows { pitch, count, height }, DEFAULT, zero)?;
+        settled(at, zero)
     }
 
     /// Sets rows of bytes in a stream.

@@ -1,25 +1,26 @@
-//! Modules, and libraries, which are modules that load into each context by themselves.
+//! Modules.
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, c_void};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
-use cudarc::driver::sys::{CUdeviceptr, CUfunction, CUjit_option_enum as Jit, CUlibrary, CUmodule};
+use cudarc::driver::sys::{CUdeviceptr, CUfunction, CUjit_option_enum as Jit, CUmodule};
 use vgpu_protocol::Status;
 use vgpu_protocol::calls::{JitOption, ModuleId, stubs};
 use vgpu_protocol::limits::{MAX_JIT_OPTIONS, MAX_MESSAGE_BYTES};
 
 use crate::abi::{Done, Host, INVALID, Out, Text, exports};
 use crate::ctx::{Ctx, enter};
+use crate::host::TRIES;
 use crate::image::image;
 use crate::init::{Driver, driver};
 use crate::mem::Alloc;
 
 /// `CUDA_ERROR_FILE_NOT_FOUND`.
-const FILE_NOT_FOUND: Status = Status(301);
+pub const FILE_NOT_FOUND: Status = Status(301);
 /// `CU_MODULE_EAGER_LOADING`: a module is loaded when its load returns.
 const EAGER_LOADING: i32 = 1;
 
@@ -34,25 +35,8 @@ pub struct Module {
     pub ctx: Arc<Ctx>,
     /// Handles of the kernels that were looked up.
     functions: Mutex<HashMap<String, u64>>,
-}
-
-/// A library: an image, and the module that it became in each context.
-#[derive(Debug)]
-pub struct Library {
-    image: Vec<u8>,
-    options: Vec<JitOption>,
-    modules: Mutex<HashMap<u64, u64>>,
-}
-
-impl Library {
-    fn modules(&self) -> MutexGuard<'_, HashMap<u64, u64>> {
-        self.modules.lock().unwrap_or_else(|e| e.into_inner())
-    }
-
-    /// Forgets the module of a context that is gone.
-    pub fn forget(&self, ctx: u64) {
-        self.modules().remove(&ctx);
-    }
+    /// The names of all, once they were asked for.
+    kernels: OnceLock<Vec<String>>,
 }
 
 /// Where a log goes.
@@ -65,16 +49,26 @@ struct LogBuffer {
 }
 
 /// Options of a load.
-struct Options {
+pub struct Options {
     values: Out<*mut c_void>,
-    numbers: Vec<JitOption>,
+    /// Those that are numbers.
+    pub numbers: Vec<JitOption>,
     info: LogBuffer,
     error: LogBuffer,
     wall_time: Option<usize>,
 }
 
+impl std::fmt::Debug for Options {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options")
+            .field("numbers", &self.numbers)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Options {
-    fn none() -> Options {
+    /// No options.
+    pub fn none() -> Options {
         Options {
             values: Host(std::ptr::null_mut()).out(),
             numbers: Vec::new(),
@@ -84,7 +78,8 @@ impl Options {
         }
     }
 
-    fn read(count: u32, names: Out<i32>, values: Out<*mut c_void>) -> Done<Options> {
+    /// Those that the program gives.
+    pub fn read(count: u32, names: Out<i32>, values: Out<*mut c_void>) -> Done<Options> {
         if count > MAX_JIT_OPTIONS {
             return Err(INVALID);
         }
@@ -123,6 +118,18 @@ impl Options {
         Ok(options)
     }
 
+    /// Stores logs and the time since `start`.
+    pub fn report(&self, info: &str, error: &str, start: Instant) -> Done {
+        self.store(self.info, info)?;
+        self.store(self.error, error)?;
+        if let Some(i) = self.wall_time {
+            let milliseconds = start.elapsed().as_secs_f32() * 1000.0;
+            let bits = milliseconds.to_bits() as usize as *mut c_void;
+            self.values.set_at(i, bits)?;
+        }
+        Ok(())
+    }
+
     /// Stores a log, NUL-terminated and cut to the buffer, and its length.
     fn store(&self, to: LogBuffer, log: &str) -> Done {
         let mut length = 0;
@@ -139,27 +146,57 @@ impl Options {
 }
 
 /// Loads an image into the current context.
-fn load(bytes: &[u8], options: &Options) -> Done<Arc<Module>> {
+pub fn load(bytes: &[u8], options: &Options) -> Done<Arc<Module>> {
     let (driver, ctx, ctx_id) = enter()?;
     let start = Instant::now();
-    let loaded = stubs::module_load(driver.channel, ctx_id, bytes, options.numbers.clone())?;
-    options.store(options.info, &loaded.info_log)?;
-    options.store(options.error, &loaded.error_log)?;
-    if let Some(i) = options.wall_time {
-        let milliseconds = start.elapsed().as_secs_f32() * 1000.0;
-        options
-            .values
-            .set_at(i, milliseconds.to_bits() as usize as *mut c_void)?;
+    // Managed variables must lie at the same address here: where this process has something
+    // there, the module is loaded once more, with other memory.
+    let mut refused = Vec::new();
+    let found = loop {
+        let loaded = stubs::module_load(driver.channel, ctx_id, bytes, options.numbers.clone());
+        let loaded = match loaded {
+            Ok(loaded) if loaded.managed_bytes > 0 => loaded,
+            other => break other.map(|loaded| (loaded, None)),
+        };
+        match driver.map_managed(loaded.managed, loaded.managed_bytes) {
+            Ok(Some(piece)) => break Ok((loaded, Some(piece))),
+            Ok(None) if refused.len() < TRIES => refused.push(loaded),
+            failed => {
+                refused.push(loaded);
+                break Err(failed.err().unwrap_or(Status::ERROR_OUT_OF_MEMORY));
+            }
+        }
+    };
+    for loaded in refused {
+        stubs::module_unload(driver.channel, ctx_id, loaded.module)?;
+        stubs::host_free(driver.channel, ctx_id, loaded.managed.1)?;
     }
+    let (loaded, managed) = found?;
+    options.report(&loaded.info_log, &loaded.error_log, start)?;
     Status(loaded.status).ok()?;
     let made = driver.modules.insert(|handle| Module {
         handle,
         id: loaded.module,
-        ctx,
+        ctx: Arc::clone(&ctx),
         functions: Mutex::new(HashMap::new()),
+        kernels: OnceLock::new(),
     });
-    made.map(|(_, module)| module)
-        .ok_or(Status::ERROR_OUT_OF_MEMORY)
+    let (_, module) = made.ok_or(Status::ERROR_OUT_OF_MEMORY)?;
+    if let Some(piece) = managed {
+        driver.keep_managed(&ctx, module.handle, loaded.managed_bytes, piece);
+    }
+    Ok(module)
+}
+
+/// An image out of a file.
+pub fn file(name: &OsStr) -> Done<Vec<u8>> {
+    let mut bytes = fs::read(name).map_err(|_| FILE_NOT_FOUND)?;
+    // PTX in a file has no NUL.
+    bytes.push(0);
+    if bytes.len() as u64 > MAX_MESSAGE_BYTES - 4096 {
+        return Err(Status::ERROR_INVALID_IMAGE);
+    }
+    Ok(bytes)
 }
 
 fn load_at(out: Out<CUmodule>, at: Host, options: &Options) -> Done {
@@ -176,15 +213,8 @@ impl Driver {
             .ok_or(Status::ERROR_INVALID_HANDLE)
     }
 
-    fn library(&self, library: CUlibrary) -> Done<Arc<Library>> {
-        self.libraries
-            .get(library as u64)
-            .ok_or(Status::ERROR_INVALID_HANDLE)
-    }
-
     /// The handle of a kernel of a module.
-    fn module_function(&self, module: &Module, name: Text) -> Done<u64> {
-        let name = name.str()?;
+    pub fn module_function(&self, module: &Module, name: &str) -> Done<u64> {
         let mut known = module.functions.lock().unwrap_or_else(|e| e.into_inner());
         if let Some(handle) = known.get(name) {
             return Ok(*handle);
@@ -194,7 +224,17 @@ impl Driver {
         Ok(handle)
     }
 
-    fn module_global(
+    /// The names of a module's kernels, asked for once.
+    pub fn kernel_names<'a>(&self, module: &'a Module) -> Done<&'a [String]> {
+        if let Some(names) = module.kernels.get() {
+            return Ok(names);
+        }
+        let names = stubs::module_functions(self.channel, module.ctx.id()?, module.id)?;
+        Ok(module.kernels.get_or_init(|| names))
+    }
+
+    /// Address and size of a variable of a module.
+    pub fn module_global(
         &self,
         module: &Module,
         out: Out<CUdeviceptr>,
@@ -203,41 +243,32 @@ impl Driver {
     ) -> Done {
         let (at, length) =
             stubs::module_get_global(self.channel, module.ctx.id()?, module.id, name.str()?)?;
-        // Copies to it must find it.
-        let unique = self.unique_id();
-        self.allocs_mut().entry(at.0).or_insert_with(|| Alloc {
-            bytes: length,
-            ctx: Arc::clone(&module.ctx),
-            unique,
-            module: Some(module.handle),
-        });
+        if !self.is_managed_variable(at.0, module.handle) {
+            // Copies to it must find it.
+            let unique = self.unique_id();
+            self.allocs_mut().entry(at.0).or_insert_with(|| Alloc {
+                bytes: length,
+                ctx: Arc::clone(&module.ctx),
+                unique,
+                module: Some(module.handle),
+                pool: None,
+            });
+        }
         out.set_if_given(at.0);
         bytes.set_if_given(length as usize);
         Ok(())
     }
 
-    fn unload(&self, handle: u64) -> Done {
+    /// Unloads a module.
+    pub fn unload(&self, handle: u64) -> Done {
         let module = self
             .modules
             .remove(handle)
             .ok_or(Status::ERROR_INVALID_HANDLE)?;
         self.functions.retain(|f| f.module != handle);
         self.allocs_mut().retain(|_, a| a.module != Some(handle));
-        stubs::module_unload(self.channel, module.ctx.id()?, module.id)
-    }
-
-    /// The module of a library in the current context.
-    fn library_module(&self, library: &Library) -> Done<Arc<Module>> {
-        let (_, ctx, _) = enter()?;
-        let mut modules = library.modules();
-        if let Some(module) = modules.get(&ctx.handle).and_then(|m| self.modules.get(*m)) {
-            return Ok(module);
-        }
-        let mut options = Options::none();
-        options.numbers = library.options.clone();
-        let module = load(&library.image, &options)?;
-        modules.insert(ctx.handle, module.handle);
-        Ok(module)
+        stubs::module_unload(self.channel, module.ctx.id()?, module.id)?;
+        self.free_managed(handle)
     }
 }
 
@@ -246,13 +277,7 @@ exports! {
     fn cuModuleLoad(out: Out<CUmodule>, name: Text) {
         enter()?;
         out.check()?;
-        let mut bytes =
-            fs::read(OsStr::from_bytes(name.bytes()?)).map_err(|_| FILE_NOT_FOUND)?;
-        // PTX in a file has no NUL.
-        bytes.push(0);
-        if bytes.len() as u64 > MAX_MESSAGE_BYTES - 4096 {
-            return Err(Status::ERROR_INVALID_IMAGE);
-        }
+        let bytes = file(OsStr::from_bytes(name.bytes()?))?;
         out.set(load(&bytes, &Options::none())?.handle as CUmodule)
     }
 
@@ -287,7 +312,29 @@ exports! {
         let driver = driver()?;
         out.check()?;
         let module = driver.module(module)?;
-        out.set(driver.module_function(&module, name)? as CUfunction)
+        out.set(driver.module_function(&module, name.str()?)? as CUfunction)
+    }
+
+    /// The number of a module's kernels.
+    fn cuModuleGetFunctionCount(count: Out<u32>, module: CUmodule) {
+        let driver = driver()?;
+        count.check()?;
+        let module = driver.module(module)?;
+        count.set(u32::try_from(driver.kernel_names(&module)?.len()).unwrap_or(u32::MAX))
+    }
+
+    /// A module's kernels, at most so many.
+    fn cuModuleEnumerateFunctions(out: Out<CUfunction>, count: u32, module: CUmodule) {
+        let driver = driver()?;
+        if count == 0 {
+            return Err(INVALID);
+        }
+        out.check()?;
+        let module = driver.module(module)?;
+        for (i, name) in driver.kernel_names(&module)?.iter().take(count as usize).enumerate() {
+            out.set_at(i, driver.module_function(&module, name)? as CUfunction)?;
+        }
+        Ok(())
     }
 
     /// A variable of a module: address and size, of which one may be null.
@@ -301,69 +348,5 @@ exports! {
     fn cuModuleGetLoadingMode(mode: Out<i32>) {
         driver()?;
         mode.set(EAGER_LOADING)
-    }
-
-    /// Loads a library. Its image is copied, and loaded into a context when it is first used there.
-    fn cuLibraryLoadData(
-        out: Out<CUlibrary>,
-        at: Host,
-        names: Out<i32>,
-        values: Out<*mut c_void>,
-        count: u32,
-        _library_options: Host,
-        _library_values: Host,
-        library_count: u32,
-    ) {
-        let driver = driver()?;
-        out.check()?;
-        if library_count != 0 {
-            return Err(Status::ERROR_NOT_SUPPORTED);
-        }
-        let options = Options::read(count, names, values)?;
-        let image = image(at)?.to_vec();
-        // In a context that is there a bad image shows at once.
-        let first = match enter() {
-            Ok((_, ctx, _)) => Some((ctx.handle, load(&image, &options)?.handle)),
-            Err(_) => None,
-        };
-        let made = driver.libraries.insert(|_| Library {
-            image,
-            options: options.numbers,
-            modules: Mutex::new(first.into_iter().collect()),
-        });
-        out.set(made.ok_or(Status::ERROR_OUT_OF_MEMORY)?.0 as CUlibrary)
-    }
-
-    /// Unloads a library from every context.
-    fn cuLibraryUnload(library: CUlibrary) {
-        let driver = driver()?;
-        let library = driver.libraries.remove(library as u64).ok_or(Status::ERROR_INVALID_HANDLE)?;
-        let modules = std::mem::take(&mut *library.modules());
-        modules.into_values().try_for_each(|m| driver.unload(m))
-    }
-
-    /// The module of a library in the current context.
-    fn cuLibraryGetModule(out: Out<CUmodule>, library: CUlibrary) {
-        let driver = driver()?;
-        out.check()?;
-        let library = driver.library(library)?;
-        out.set(driver.library_module(&library)?.handle as CUmodule)
-    }
-
-    /// A kernel of a library. Its handle is that of the function in the current context.
-    fn cuLibraryGetKernel(out: Out<CUfunction>, library: CUlibrary, name: Text) {
-        let driver = driver()?;
-        out.check()?;
-        let library = driver.library(library)?;
-        let module = driver.library_module(&library)?;
-        out.set(driver.module_function(&module, name)? as CUfunction)
-    }
-
-    /// A variable of a library in the current context.
-    fn cuLibraryGetGlobal(out: Out<CUdeviceptr>, bytes: Out<usize>, library: CUlibrary, name: Text) {
-        let driver = driver()?;
-        let library = driver.library(library)?;
-        let module = driver.library_module(&library)?;
-        driver.module_global(&module, out, bytes, name)
     }
 }

@@ -1,10 +1,15 @@
 //! The library against the fake device. One process, one device: tests take turns.
 
 mod contexts;
+mod host;
+mod kernels;
 mod launches;
+mod layout;
 mod memory;
 mod names;
 mod objects;
+mod pools;
+mod surface;
 
 use std::ptr::null_mut;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};

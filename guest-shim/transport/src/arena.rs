@@ -18,6 +18,9 @@ use vgpu_protocol::window::{OutOfWindow, Window};
 /// Largest piece, in bytes. Several of them fit, so that guest and host copy at the same time.
 const MAX_PIECE_BYTES: u64 = 1 << 20;
 
+/// Shortest piece, in bytes: below it a piece's message takes longer than its bytes.
+const MIN_PIECE_BYTES: u64 = 64 << 10;
+
 /// Alignment of pieces, in bytes: a cache line.
 const ALIGN: u64 = 64;
 
@@ -75,29 +78,38 @@ impl Arena {
         }
     }
 
-    /// Size of the pieces that a copy of `bytes` bytes is cut into.
-    pub fn piece_bytes(&self, bytes: u64) -> u64 {
+    /// Size of the next piece of a copy, of which `done` bytes have been sent and `left` are to be.
+    ///
+    /// The host begins when the first piece is there, and the guest ends (or, on the way back,
+    /// begins) with the last one while the host waits: so the first and the last are short, and
+    /// those between them long.
+    pub fn piece_bytes(&self, done: u64, left: u64) -> u64 {
         let size = self.memory.len() as u64;
         let most = (size / 4).min(MAX_PIECE_BYTES) / ALIGN * ALIGN;
-        // A quarter of the copy, so that the host begins before the guest has copied all.
-        (bytes / 4)
-            .next_multiple_of(ALIGN)
-            .clamp((64 << 10).min(most), most)
+        let least = MIN_PIECE_BYTES.min(most);
+        let piece = done.min(left / 2).next_multiple_of(ALIGN);
+        piece.clamp(least, most).min(left)
     }
 
-    /// Takes a piece of `bytes` bytes, which is at most [`Arena::piece_bytes`]; `None`: no room
+    /// Takes a piece of `bytes` bytes, which is at most the arena's size; `None`: no room
     /// now. The caller has the [`Arena::order`].
     pub fn take(&self, bytes: u64) -> Option<ArenaSpan> {
         let size = self.memory.len() as u64;
         let mut state = self.state();
-        let mut position = state.tail.next_multiple_of(ALIGN);
+        // With nothing in use, the memory that was used last: both sides have it in their caches.
+        self.collect(&mut state);
+        let mut position = match state.pieces.is_empty() {
+            true => state.tail.next_multiple_of(size.max(1)),
+            false => state.tail.next_multiple_of(ALIGN),
+        };
         // A piece does not cross the arena's end.
         if position % size + bytes > size {
             position = position.next_multiple_of(size);
         }
         let end = position + bytes;
-        if end - state.free > size {
-            self.collect(&mut state);
+        if state.pieces.is_empty() {
+            // What lies between the last piece and this one is nobody's.
+            state.free = position;
         }
         if bytes > size || end - state.free > size {
             return None;
@@ -215,6 +227,45 @@ mod tests {
             arena.leave(&a);
             assert!(arena.take(SIZE / 2).is_some());
         });
+    }
+
+    #[test]
+    fn an_idle_arena_begins_at_its_start() {
+        with_arena(|arena, host_done_until| {
+            for turn in 0..5 {
+                let a = arena.take(SIZE / 4).expect("empty");
+                let b = arena.take(SIZE / 4).expect("room");
+                assert_eq!(a.position, turn * SIZE);
+                assert_eq!(b.position, turn * SIZE + SIZE / 4);
+                arena.leave(&a);
+                arena.leave(&b);
+                host_done_until(b.position + b.bytes);
+            }
+        });
+    }
+
+    #[test]
+    fn pieces_of_a_copy_are_short_at_both_ends_and_never_longer_than_a_quarter() {
+        let memory = Memory::new((8 << 20) + 4096);
+        let index = memory.window().slice(0, 4096).expect("inside");
+        let arena = Arena::new(index, memory.window().slice(4096, 8 << 20).expect("inside"));
+        for bytes in [8193, 64 << 10, (64 << 10) + 1, 1 << 20, (64 << 20) + 12345] {
+            let (mut done, mut pieces) = (0, Vec::new());
+            while done < bytes {
+                let piece = arena.piece_bytes(done, bytes - done);
+                assert!(piece > 0 && piece <= MAX_PIECE_BYTES);
+                pieces.push(piece);
+                done += piece;
+            }
+            assert_eq!(done, bytes);
+            let ends = [pieces[0], pieces[pieces.len() - 1]];
+            assert!(ends.iter().all(|p| *p <= MIN_PIECE_BYTES), "{pieces:?}");
+            // The message of each piece costs little beside it.
+            assert!(
+                pieces.len() as u64 <= 12 + bytes / MAX_PIECE_BYTES * 2,
+                "{pieces:?}"
+            );
+        }
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! How the transport reaches the device.
 
 use std::fmt;
+use std::time::Duration;
 
 use vgpu_protocol::layout::Layout;
 use vgpu_protocol::window::Window;
 
 use crate::error::ConnectError;
+use crate::sys::Mapping;
 
 /// Address of a PCI function as the guest sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +51,36 @@ impl fmt::Display for PciAddress {
     }
 }
 
+/// A piece of BAR1's heap in this process; unmapped when dropped.
+#[derive(Debug)]
+pub struct HeapPiece {
+    window: Window,
+    _mapping: Option<Mapping>,
+}
+
+impl HeapPiece {
+    /// A piece that is mapped.
+    pub(crate) fn new(mapping: Mapping) -> HeapPiece {
+        HeapPiece {
+            window: mapping.window(),
+            _mapping: Some(mapping),
+        }
+    }
+
+    /// A piece of memory that others unmap.
+    pub fn of(window: Window) -> HeapPiece {
+        HeapPiece {
+            window,
+            _mapping: None,
+        }
+    }
+
+    /// Where it begins.
+    pub fn address(&self) -> u64 {
+        self.window.base() as u64
+    }
+}
+
 /// The device's two BARs, and a lock per channel that dies with its process.
 pub trait Bars: fmt::Debug + Send + Sync {
     /// Where the device is, in the form of the log's first line:
@@ -68,8 +100,28 @@ pub trait Bars: fmt::Debug + Send + Sync {
     /// lives as long as `self`.
     fn open(&self, layout: &Layout, channel: u32) -> Result<Window, ConnectError>;
 
+    /// Maps a piece of BAR1's heap at `address`; elsewhere where this process has something there.
+    fn map_heap(&self, offset: u64, bytes: u64, address: u64) -> Result<HeapPiece, ConnectError>;
+
     /// Rings the doorbell of the channel given to [`Bars::open`].
     fn ring(&self);
+
+    /// True where a waiting thread can sleep until the device interrupts.
+    fn interrupts(&self) -> bool {
+        false
+    }
+
+    /// Forgets an interrupt of the opened channel that has been seen. Called before the thread
+    /// announces that it sleeps.
+    fn clear_interrupt(&self) {}
+
+    /// Sleeps until the device interrupts, or so long.
+    ///
+    /// # Errors
+    /// Where it cannot: the caller waits in another way.
+    fn wait_interrupt(&self, _limit: Duration) -> Result<(), ConnectError> {
+        Err(ConnectError::Layout("the device has no interrupts".into()))
+    }
 
     /// Takes the lock of `channel` if no other process has it.
     fn try_lock(&self, channel: u32) -> Result<bool, ConnectError>;

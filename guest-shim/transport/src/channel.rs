@@ -4,14 +4,14 @@
 //! keep others from posting. Whoever has the receiving lock takes replies out of the ring and puts
 //! those of others where they find them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, TryLockError};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::{Mutex, MutexGuard, OnceLock, TryLockError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use vgpu_protocol::calls::{CtxId, HelloInfo, Mode, Opcode, Remote, stubs};
+use vgpu_protocol::calls::{CtxId, HelloInfo, Mode, Opcode, Remote, StreamId, request, stubs};
 use vgpu_protocol::layout::{Layout, index};
 use vgpu_protocol::limits::{MAX_BAR1_BYTES, MAX_CHANNELS, MAX_CLIENT_BYTES, MAX_MESSAGE_BYTES};
 use vgpu_protocol::message::{Assembler, Flags, Fragments, HEADER_BYTES, Header};
@@ -25,6 +25,7 @@ use vgpu_protocol::{PROTOCOL_HASH, Status};
 
 use crate::arena::Arena;
 use crate::bars::{Bars, PciAddress};
+use crate::calls::Calls;
 use crate::claim;
 use crate::error::ConnectError;
 use crate::{log_calls, log_debug};
@@ -62,7 +63,7 @@ struct Receiver {
     payload: Vec<u8>,
 }
 
-struct Reply {
+pub(crate) struct Reply {
     status: Status,
     payload: Vec<u8>,
 }
@@ -73,6 +74,7 @@ struct Reply {
 pub struct Ticket {
     seq: u32,
     opcode: Opcode,
+    ctx: CtxId,
 }
 
 /// A claimed channel.
@@ -86,10 +88,20 @@ pub struct Channel {
     /// Replies that were taken out of the ring by another thread than the one that waits.
     mail: Mutex<HashMap<u32, Reply>>,
     letters: AtomicUsize,
+    /// Functions of the program that the host asks to be called.
+    pub(crate) calls: Calls,
     doorbells: AtomicU64,
     /// Why the channel is dead; 0 while it lives.
     dead: AtomicU32,
+    /// The host holds text of kernels.
+    output: AtomicBool,
+    on_output: OnceLock<fn(&Channel)>,
+    /// Contexts in which a call gave an error that stays. While there are some, `suspecting` is set.
+    suspects: Mutex<HashSet<u32>>,
+    suspecting: AtomicBool,
     spins: bool,
+    /// The device can wake a thread that sleeps.
+    interrupts: AtomicBool,
     sync: bool,
     hello: HelloInfo,
 }
@@ -121,6 +133,8 @@ fn check(bars: &dyn Bars) -> Result<Layout, ConnectError> {
     }
     let hash = pair(read(Reg::HashLo)?, read(Reg::HashHi)?);
     if hash != PROTOCOL_HASH {
+        // The host's user is told, too. An older device has no such register, and ignores it.
+        let _ = bars.write32(Reg::GuestHash.offset(), PROTOCOL_HASH as u32);
         return Err(ConnectError::ProtocolHash {
             device: hash,
             library: PROTOCOL_HASH,
@@ -225,16 +239,34 @@ impl Channel {
             }),
             mail: Mutex::new(HashMap::new()),
             letters: AtomicUsize::new(0),
+            suspects: Mutex::default(),
+            suspecting: AtomicBool::new(false),
+            calls: Calls::default(),
             doorbells: AtomicU64::new(0),
             dead: AtomicU32::new(0),
+            output: AtomicBool::new(false),
+            on_output: OnceLock::new(),
             // On one core the thread that spins may be what keeps the answer from being written.
             spins: thread::available_parallelism().is_ok_and(|n| n.get() > 1),
+            interrupts: AtomicBool::new(false),
             sync: std::env::var_os("VGPU_SYNC").is_some_and(|v| v != "0" && !v.is_empty()),
             hello: HelloInfo::default(),
         };
         channel.hello = stubs::hello(&channel, CtxId(0), &client(), std::process::id())
             .map_err(ConnectError::Refused)?;
+        if channel.bars.interrupts() {
+            let enable = channel_offset(number, ChannelReg::IrqEnable);
+            channel.bars.write32(enable, 1)?;
+            channel.interrupts.store(true, Ordering::Relaxed);
+            log_calls!("channel {number}: replies interrupt");
+        }
         Ok(channel)
+    }
+
+    /// What to do, after a call that waited, when kernels have written text.
+    pub fn on_output(&self, take: fn(&Channel)) {
+        // A second library of the process does the same.
+        let _ = self.on_output.set(take);
     }
 
     /// The channel's number.
@@ -338,15 +370,43 @@ impl Channel {
 
     /// Sends a request of which [`Channel::receive`] takes the reply, or none is expected.
     pub fn send(&self, opcode: Opcode, ctx: CtxId, request: &Writer<'_>) -> Result<Ticket, Status> {
+        let flags = match opcode.info().mode {
+            Mode::posted => Flags::POSTED,
+            Mode::waits | Mode::asks => Flags::empty(),
+        };
+        self.send_as(flags, opcode, ctx, request)
+    }
+
+    /// Has the host wait for a stream before it takes what is sent later; this thread does not.
+    pub fn post_wait(&self, ctx: CtxId, stream: StreamId) -> Result<(), Status> {
+        let mut writer = Writer::new();
+        let opcode = request::stream_synchronize(&mut writer, stream);
+        self.send_as(Flags::POSTED, opcode, ctx, &writer).map(drop)
+    }
+
+    /// False where an error of an earlier call is known of, or every call is to wait
+    /// (`VGPU_SYNC`): then no wait may be spared.
+    pub fn is_untroubled(&self) -> bool {
+        let hint = self.index.word32(index::DEFERRED_ERROR);
+        !self.sync
+            && !self.suspecting.load(Ordering::Acquire)
+            && self.dead.load(Ordering::Relaxed) == 0
+            && hint.is_ok_and(|word| word.load(Ordering::Acquire) == 0)
+    }
+
+    fn send_as(
+        &self,
+        flags: Flags,
+        opcode: Opcode,
+        ctx: CtxId,
+        request: &Writer<'_>,
+    ) -> Result<Ticket, Status> {
         self.check_alive()?;
         let info = opcode.info();
         let mut header = Header {
             len: 0,
             opcode: opcode as u16,
-            flags: match info.mode {
-                Mode::posted => Flags::POSTED,
-                Mode::waits | Mode::asks => Flags::empty(),
-            },
+            flags,
             seq: 0,
             word: ctx.0,
             total: 0,
@@ -383,6 +443,7 @@ impl Channel {
         Ok(Ticket {
             seq: header.seq,
             opcode,
+            ctx,
         })
     }
 
@@ -401,7 +462,11 @@ impl Channel {
     }
 
     /// Takes replies out of the ring until `seq`'s comes or there is none.
-    fn take_replies(&self, receiver: &mut Receiver, seq: u32) -> Result<Option<Reply>, Status> {
+    fn take_replies(
+        &self,
+        receiver: &mut Receiver,
+        seq: Option<u32>,
+    ) -> Result<Option<Reply>, Status> {
         let broken = |why: &dyn fmt::Display| {
             self.die(
                 Status::ERROR_DEVICE_UNAVAILABLE,
@@ -418,11 +483,18 @@ impl Channel {
                 .push(header, payload, |_| MAX_REPLY_BYTES)
                 .map_err(|e| broken(&e))?;
             let Some(message) = message else { continue };
+            if message.flags.contains(Flags::NOTICE) {
+                self.calls.add(Status(message.word), payload);
+                continue;
+            }
+            if message.flags.contains(Flags::OUTPUT) {
+                self.output.store(true, Ordering::Release);
+            }
             let reply = Reply {
                 status: Status(message.word),
                 payload: std::mem::take(payload),
             };
-            if message.seq == seq {
+            if Some(message.seq) == seq {
                 return Ok(Some(reply));
             }
             lock(&self.mail).insert(message.seq, reply);
@@ -432,10 +504,20 @@ impl Channel {
     }
 
     fn wait_for(&self, seq: u32) -> Result<Reply, Status> {
+        self.wait_until(Some(seq), || self.letter(seq), Some)
+    }
+
+    /// Waits for what another thread may have found, or for the reply to `seq`.
+    pub(crate) fn wait_until<T>(
+        &self,
+        seq: Option<u32>,
+        found: impl Fn() -> Option<T>,
+        own: impl Fn(Reply) -> Option<T>,
+    ) -> Result<T, Status> {
         let mut patience = self.patience();
         loop {
-            if let Some(reply) = self.letter(seq) {
-                return Ok(reply);
+            if let Some(found) = found() {
+                return Ok(found);
             }
             let receiver = match self.receiver.try_lock() {
                 Ok(receiver) => Some(receiver),
@@ -444,14 +526,52 @@ impl Channel {
             };
             if let Some(mut receiver) = receiver {
                 // Another thread may have delivered it just before it let go of the lock.
-                if let Some(reply) = self.letter(seq) {
-                    return Ok(reply);
+                if let Some(found) = found() {
+                    return Ok(found);
                 }
-                if let Some(reply) = self.take_replies(&mut receiver, seq)? {
-                    return Ok(reply);
+                if let Some(reply) = self.take_replies(&mut receiver, seq)?
+                    && let Some(own) = own(reply)
+                {
+                    return Ok(own);
+                }
+                if self.interrupts.load(Ordering::Relaxed) && patience.is_at_its_end() {
+                    self.sleep(&mut receiver);
+                    patience.look()?;
+                    continue;
                 }
             }
             patience.wait()?;
+        }
+    }
+
+    /// Sleeps until the host interrupts, because it has written a reply, or for a while. The
+    /// receiving lock is held: others who wait look for their letters by themselves.
+    fn sleep(&self, receiver: &mut Receiver) {
+        self.bars.clear_interrupt();
+        if receiver.ring.park()
+            && let Err(error) = self.bars.wait_interrupt(LOOK_TIME)
+        {
+            log_debug!("channel {}: {error}", self.number);
+            self.interrupts.store(false, Ordering::Relaxed);
+        }
+        receiver.ring.unpark();
+    }
+
+    /// The page of indices.
+    pub(crate) fn index(&self) -> Window {
+        self.index
+    }
+
+    /// Wakes the worker if it sleeps: after a word of the index page was stored.
+    pub(crate) fn kick(&self) {
+        fence(Ordering::SeqCst);
+        let parked = self.index.word32(index::COMMAND_PARKED).is_ok_and(|w| {
+            w.compare_exchange(1, 0, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+        });
+        if parked {
+            self.doorbells.fetch_add(1, Ordering::Relaxed);
+            self.bars.ring();
         }
     }
 
@@ -461,18 +581,43 @@ impl Channel {
         ticket: Ticket,
         decode: &mut dyn FnMut(&[u8]) -> Result<T, WireError>,
     ) -> Result<T, Status> {
-        let Ticket { seq, opcode } = ticket;
+        let Ticket { seq, opcode, ctx } = ticket;
         let reply = self.wait_for(seq)?;
+        if self.output.load(Ordering::Relaxed)
+            && let Some(take) = self.on_output.get()
+            && self.output.swap(false, Ordering::AcqRel)
+        {
+            take(self);
+        }
         log_calls!(
             "RECEIVED from VGPU-STUB: call_id={:#06x} seq={seq} status={}",
             opcode as u16,
             StatusWord(reply.status)
         );
+        if reply.status.is_sticky() && lock(&self.suspects).insert(ctx.0) {
+            self.suspecting.store(true, Ordering::Release);
+        }
         reply.status.ok()?;
         decode(&reply.payload).map_err(|error| {
             crate::log::line(format_args!("reply to {}: {error}", opcode.info().name));
             Status::ERROR_UNKNOWN
         })
+    }
+
+    /// After an error that stays, every call of the context gives it: a posted one waits there, to learn it.
+    pub(crate) fn settle(&self, ctx: CtxId) -> Result<(), Status> {
+        if !self.suspecting.load(Ordering::Acquire) || !lock(&self.suspects).contains(&ctx.0) {
+            return Ok(());
+        }
+        let result = stubs::ctx_synchronize(self, ctx);
+        if !result.is_err_and(Status::is_sticky) {
+            // It did not stay, or the context is gone.
+            let mut suspects = lock(&self.suspects);
+            suspects.remove(&ctx.0);
+            self.suspecting
+                .store(!suspects.is_empty(), Ordering::Release);
+        }
+        result
     }
 
     /// Bytes that were posted and that the host has not taken yet.
@@ -548,13 +693,26 @@ impl Patience<'_> {
             thread::yield_now();
             return Ok(());
         }
+        self.look()?;
+        thread::sleep(self.sleep);
+        self.sleep = (self.sleep * 2).min(SLEEP_TIMES.1);
+        Ok(())
+    }
+
+    /// True when the wait has lasted so long that the thread should sleep.
+    fn is_at_its_end(&self) -> bool {
+        self.start
+            .is_some_and(|start| start.elapsed() >= YIELD_TIME)
+    }
+
+    /// Looks now and then whether the channel lives.
+    fn look(&mut self) -> Result<(), Status> {
+        let passed = self.start.map_or(Duration::ZERO, |start| start.elapsed());
         if passed - self.looked >= LOOK_TIME {
             self.looked = passed;
             self.channel.look()?;
         }
-        thread::sleep(self.sleep);
-        self.sleep = (self.sleep * 2).min(SLEEP_TIMES.1);
-        Ok(())
+        self.channel.check_alive()
     }
 }
 
@@ -582,6 +740,7 @@ impl Remote for Channel {
                 log_calls!("{} failed: {status} (VGPU_SYNC)", opcode.info().name);
             })?;
         }
+        self.settle(ctx)?;
         decode(&[]).map_err(|_| Status::ERROR_UNKNOWN)
     }
 }

@@ -42,10 +42,10 @@ impl Channel {
             let data = source.to_vec(0, source.len());
             return stubs::memcpy_htod_inline(self, ctx, dst, stream, &data);
         }
-        let piece = self.arena().piece_bytes(source.len() as u64) as usize;
         let mut from = 0;
         while from < source.len() {
-            let bytes = piece.min(source.len() - from);
+            let left = (source.len() - from) as u64;
+            let bytes = self.arena().piece_bytes(from as u64, left) as usize;
             let turn = self.arena().order();
             let span = self.room(bytes as u64)?;
             let sent = self
@@ -92,14 +92,14 @@ impl Channel {
                 _ => Err(Status::ERROR_UNKNOWN),
             };
         }
-        let piece = self.arena().piece_bytes(target.len() as u64) as usize;
         let mut flying: VecDeque<(Ticket, ArenaSpan, usize)> = VecDeque::new();
         let mut asked = 0;
         let mut result = Ok(());
         // After an error, what is in flight is still waited for: the host writes there.
         while !flying.is_empty() || (result.is_ok() && asked < target.len()) {
             if result.is_ok() && asked < target.len() {
-                let bytes = piece.min(target.len() - asked);
+                let left = (target.len() - asked) as u64;
+                let bytes = self.arena().piece_bytes(asked as u64, left) as usize;
                 let src = DevPtr(src.0.wrapping_add(asked as u64));
                 match self.ask(place, src, bytes as u64, flying.is_empty()) {
                     Ok(Some((ticket, span))) => {

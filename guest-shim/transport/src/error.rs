@@ -27,8 +27,9 @@ pub enum ConnectError {
     },
     /// A resource file may not be opened.
     #[error(
-        "no permission to open {path}: install 60-vgpu-stub.rules in /etc/udev/rules.d and run \
-         'udevadm control --reload && udevadm trigger', or run as root"
+        "no permission to open {path}: be a member of the file's group (render, which 60-vgpu-stub.rules gives it to; a \
+         service needs SupplementaryGroups=render), or, where the file is root's alone, install that rule in \
+         /etc/udev/rules.d and run 'udevadm control --reload && udevadm trigger'"
     )]
     Permission {
         /// The file.

@@ -5,8 +5,10 @@
 //! | [`bars`] | how registers, doorbells and BAR1 are reached: [`pci`] or [`local`] |
 //! | [`claim`] | takes a free channel, or that of a killed process |
 //! | [`channel`] | sends requests, hands replies to the threads that wait for them |
+//! | [`calls`] | functions of the program that the host asks to be called |
 //! | [`arena`] | gives out pieces of the staging arena |
 //! | [`copy`] | copies between the program's memory and the device |
+//! | `uio` | interrupts, where the kernel's generic driver has the device |
 //! | [`user`] | access to memory of the program, given by address |
 //! | [`process`] | the one channel of this process; fork and exit |
 //! | [`log`] | what `VGPU_LOG` prints |
@@ -16,6 +18,7 @@
 
 pub mod arena;
 pub mod bars;
+pub mod calls;
 pub mod channel;
 pub mod claim;
 pub mod copy;
@@ -25,6 +28,7 @@ pub mod log;
 pub mod pci;
 pub mod process;
 mod sys;
+mod uio;
 pub mod user;
 
 #[cfg(any(test, feature = "fake"))]

@@ -16,7 +16,7 @@ use vgpu_protocol::layout::Layout;
 use vgpu_protocol::regs::{ChannelReg, channel_offset};
 use vgpu_protocol::window::Window;
 
-use crate::bars::{Bars, PciAddress};
+use crate::bars::{Bars, HeapPiece, PciAddress};
 use crate::error::ConnectError;
 use crate::sys::{self, Mapping};
 
@@ -113,6 +113,12 @@ impl Bars for LocalBars {
             return Err(ConnectError::Layout("the device was opened twice".into()));
         }
         Ok(window)
+    }
+
+    fn map_heap(&self, offset: u64, bytes: u64, address: u64) -> Result<HeapPiece, ConnectError> {
+        Mapping::near(self.memory.as_fd(), offset, bytes as usize, address)
+            .map(HeapPiece::new)
+            .map_err(ConnectError::io("mmap the heap of vgpu-local's BAR1"))
     }
 
     fn ring(&self) {

@@ -7,14 +7,16 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use vgpu_protocol::layout::Layout;
 use vgpu_protocol::regs::{CHANNEL_PAGES, ChannelReg, MAGIC, PAGE_BYTES, Reg};
 use vgpu_protocol::window::Window;
 
-use crate::bars::{Bars, PciAddress};
+use crate::bars::{Bars, HeapPiece, PciAddress};
 use crate::error::ConnectError;
 use crate::sys::{self, Mapping};
+use crate::uio::Uio;
 
 /// Where Linux shows PCI functions.
 pub const SYSFS: &str = "/sys/bus/pci/devices";
@@ -46,6 +48,9 @@ pub struct PciBars {
     /// Register page of the channel that was opened, and its number.
     page: OnceLock<(u32, Mapping)>,
     area: OnceLock<Mapping>,
+    uio: Option<Uio>,
+    /// BAR1's file, once a piece of its heap was mapped.
+    memory: OnceLock<File>,
 }
 
 fn number(path: &Path) -> Option<u32> {
@@ -150,13 +155,16 @@ impl PciBars {
         let registers = open(&registers_path)?;
         enable(&candidate)?;
         let control = map(&registers, &registers_path, 0, PAGE_BYTES)?;
+        let uio = Uio::open(&candidate.folder);
         let bars = PciBars {
+            uio,
             candidate,
             registers,
             registers_path,
             control,
             page: OnceLock::new(),
             area: OnceLock::new(),
+            memory: OnceLock::new(),
         };
         let magic = bars.read32(Reg::Magic.offset())?;
         if magic != MAGIC {
@@ -172,6 +180,15 @@ impl PciBars {
     fn map_page(&self, channel: u32) -> Result<Mapping, ConnectError> {
         let offset = CHANNEL_PAGES + u64::from(channel) * PAGE_BYTES;
         map(&self.registers, &self.registers_path, offset, PAGE_BYTES)
+    }
+
+    /// Where the opened channel's interrupt is shown.
+    fn irq_bit(&self) -> Option<(Reg, u32)> {
+        let (channel, _) = self.page.get()?;
+        Some(match channel {
+            0..32 => (Reg::IrqStatusLo, 1 << channel),
+            _ => (Reg::IrqStatusHi, 1 << (channel & 31)),
+        })
     }
 
     /// Runs `f` on the page that holds the register at `offset`.
@@ -235,12 +252,59 @@ impl Bars for PciBars {
         Ok(window)
     }
 
+    fn map_heap(&self, offset: u64, bytes: u64, address: u64) -> Result<HeapPiece, ConnectError> {
+        let path = self.candidate.folder.join("resource1");
+        let file = match self.memory.get() {
+            Some(file) => file,
+            None => {
+                let file = open(&path)?;
+                self.memory.get_or_init(|| file)
+            }
+        };
+        Mapping::near(file.as_fd(), offset, bytes as usize, address)
+            .map(HeapPiece::new)
+            .map_err(ConnectError::io(format!(
+                "mmap {bytes} bytes at {offset:#x} of {}",
+                path.display()
+            )))
+    }
+
     fn ring(&self) {
         if let Some((_, page)) = self.page.get()
             && let Ok(doorbell) = page.window().word32(ChannelReg::Doorbell.offset())
         {
             doorbell.store(1, Ordering::Relaxed);
         }
+    }
+
+    fn interrupts(&self) -> bool {
+        self.uio.is_some()
+    }
+
+    fn clear_interrupt(&self) {
+        if let Some((register, own)) = self.irq_bit()
+            && let Ok(pending) = self.read32(register.offset())
+            && pending & own != 0
+        {
+            let _ = self.write32(register.offset(), own);
+        }
+    }
+
+    fn wait_interrupt(&self, limit: Duration) -> Result<(), ConnectError> {
+        let (Some(uio), Some((register, own))) = (&self.uio, self.irq_bit()) else {
+            return Err(ConnectError::Layout("there are no interrupts".into()));
+        };
+        uio.wait(limit)
+            .map_err(ConnectError::io("wait for /dev/uio"))?;
+        let pending = self.read32(register.offset())?;
+        if uio.is_stuck(pending & own != 0) {
+            // All who sleep were woken with us: a bit that stays is a dead process's.
+            for register in [Reg::IrqStatusLo, Reg::IrqStatusHi] {
+                let pending = self.read32(register.offset())?;
+                self.write32(register.offset(), pending)?;
+            }
+        }
+        Ok(())
     }
 
     fn try_lock(&self, channel: u32) -> Result<bool, ConnectError> {
@@ -268,7 +332,10 @@ impl Bars for PciBars {
     }
 
     fn descriptors(&self) -> Vec<i32> {
-        vec![self.registers.as_raw_fd()]
+        let uio = self.uio.iter().flat_map(Uio::descriptors);
+        std::iter::once(self.registers.as_raw_fd())
+            .chain(uio)
+            .collect()
     }
 }
 

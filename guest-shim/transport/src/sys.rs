@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::Duration;
 
 use vgpu_protocol::window::Window;
 
@@ -37,6 +38,34 @@ impl Mapping {
         // - it lives until `Mapping` is dropped; whoever copies the window out keeps the mapping
         //   (`Bars` implementations own theirs as long as themselves);
         // - nobody makes references to it: all access is through `Window`.
+        let window = unsafe { Window::new(base.cast(), bytes) };
+        Ok(Mapping { window })
+    }
+
+    /// The same at `address`, where nothing is mapped there; elsewhere otherwise.
+    pub fn near(
+        fd: BorrowedFd<'_>,
+        offset: u64,
+        bytes: usize,
+        address: u64,
+    ) -> io::Result<Mapping> {
+        let place = libc::off_t::try_from(offset).map_err(io::Error::other)?;
+        // SAFETY: MAP_FIXED_NOREPLACE replaces no memory of the process. A kernel before 4.17 takes
+        // the address for a wish.
+        let base = unsafe {
+            libc::mmap(
+                address as *mut libc::c_void,
+                bytes,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED | libc::MAP_FIXED_NOREPLACE,
+                fd.as_raw_fd(),
+                place,
+            )
+        };
+        if base == libc::MAP_FAILED {
+            return Mapping::new(fd, offset, bytes);
+        }
+        // SAFETY: as in `new`.
         let window = unsafe { Window::new(base.cast(), bytes) };
         Ok(Mapping { window })
     }
@@ -209,6 +238,40 @@ pub fn receive(fd: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<(usize, Vec<Ow
         header = unsafe { libc::CMSG_NXTHDR(&raw const message, header) };
     }
     Ok((received, descriptors))
+}
+
+/// Waits until a descriptor can be read, or so long. True where it can.
+pub fn wait_readable(fd: BorrowedFd<'_>, limit: Duration) -> io::Result<bool> {
+    let mut entry = libc::pollfd {
+        fd: fd.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    let limit = libc::timespec {
+        tv_sec: limit.as_secs() as libc::time_t,
+        tv_nsec: limit.subsec_nanos().into(),
+    };
+    // SAFETY: one valid entry and one valid time, both outliving the call; no signal mask.
+    let ready = unsafe { libc::ppoll(&raw mut entry, 1, &raw const limit, std::ptr::null()) };
+    if ready >= 0 {
+        return Ok(ready > 0);
+    }
+    match io::Error::last_os_error() {
+        // As good as an end of the wait: the caller looks and waits again.
+        e if e.kind() == io::ErrorKind::Interrupted => Ok(false),
+        e => Err(e),
+    }
+}
+
+/// Makes a named pipe.
+#[cfg(test)]
+pub fn make_fifo(path: &Path) -> io::Result<()> {
+    let name = std::ffi::CString::new(path.as_os_str().as_bytes()).map_err(io::Error::other)?;
+    // SAFETY: the name ends with a zero.
+    match unsafe { libc::mkfifo(name.as_ptr(), 0o600) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Has `child` run in the child after each fork.

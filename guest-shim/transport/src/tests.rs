@@ -1,14 +1,16 @@
 //! The transport against the fake device.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
 use vgpu_protocol::Status;
 use vgpu_protocol::calls::{CtxId, DevPtr, StreamId, stubs};
+use vgpu_protocol::layout::index;
 use vgpu_protocol::limits::MAX_INLINE_COPY_BYTES;
 use vgpu_protocol::regs::{ChannelState, DeviceStatus};
+use vgpu_protocol::wire::Blob;
 
 use crate::Channel;
 use crate::copy::Place;
@@ -45,6 +47,25 @@ fn a_message_longer_than_the_ring_arrives_whole() {
     assert_eq!(loaded.info_log, format!("{} bytes", image.len()));
     let sum = image.iter().map(|b| u64::from(*b)).sum();
     assert_eq!(device.host().image, (image.len(), sum));
+}
+
+#[test]
+fn text_of_kernels_is_taken_after_the_next_call_that_waits() {
+    static TAKEN: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+    let device = device();
+    let channel = open(&device);
+    channel.on_output(|channel| {
+        let (out, err) = stubs::output(channel, CtxId(0)).expect("answers");
+        assert_eq!(err.0, b"err");
+        TAKEN.lock().expect("lives").extend(out.0);
+    });
+    stubs::ctx_synchronize(&channel, CTX).expect("answers");
+    assert_eq!(device.host().count("vgpuOutput"), 0, "no text, no message");
+    device.host().text = (Blob(b"text".to_vec()), Blob(b"err".to_vec()));
+    stubs::ctx_synchronize(&channel, CTX).expect("answers");
+    assert_eq!(*TAKEN.lock().expect("lives"), b"text");
+    stubs::ctx_synchronize(&channel, CTX).expect("answers");
+    assert_eq!(device.host().count("vgpuOutput"), 1);
 }
 
 #[test]
@@ -311,6 +332,8 @@ fn another_call_table_is_refused_with_both_hashes() {
     assert!(text.contains(&format!("{:#018x}", ours ^ 1)), "{text}");
     assert_eq!(error.status(), Status::ERROR_SYSTEM_DRIVER_MISMATCH);
     assert_eq!(device.state(0), Some(ChannelState::Free));
+    // The host is told as well.
+    assert_eq!(device.guest_hash.load(Ordering::Relaxed), ours as u32);
 }
 
 #[test]
@@ -334,4 +357,34 @@ fn a_broken_device_is_refused_at_once() {
         .store(DeviceStatus::BROKEN.bits(), Ordering::Relaxed);
     let error = Channel::open(device.client()).expect_err("refused");
     assert!(matches!(error, ConnectError::Broken { .. }), "{error}");
+}
+
+#[test]
+fn who_sleeps_long_is_woken_by_an_interrupt() {
+    let device = device();
+    device.can_interrupt.store(true, Ordering::Relaxed);
+    let channel = open(&device);
+    for turn in 1..=20u64 {
+        device.paused.store(true, Ordering::Release);
+        thread::scope(|scope| {
+            // Two threads wait: the one that does not sleep finds its reply all the same.
+            for _ in 0..2 {
+                let channel = &channel;
+                scope.spawn(move || stubs::ctx_synchronize(channel, CTX).expect("answers"));
+            }
+            let parked = || {
+                let index = device.index(channel.number());
+                let word = index.word32(index::REPLY_PARKED).expect("inside");
+                word.load(Ordering::Acquire) != 0
+            };
+            while !parked() {
+                thread::sleep(Duration::from_micros(100));
+            }
+            device.paused.store(false, Ordering::Release);
+        });
+        let interrupts = *device.interrupted.0.lock().expect("lives");
+        assert!(interrupts >= turn, "{interrupts} interrupts in turn {turn}");
+    }
+    let all = *device.interrupted.0.lock().expect("lives");
+    assert!(all <= 40, "{all}: at most one for each reply");
 }

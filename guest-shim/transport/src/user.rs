@@ -61,6 +61,15 @@ impl<'a> Source<'a> {
         out
     }
 
+    /// Copies from `from` on as many bytes as `into` has and there are.
+    pub fn read(&self, from: usize, into: &mut [u8]) {
+        let from = from.min(self.bytes);
+        let bytes = into.len().min(self.bytes - from);
+        // SAFETY: `from + bytes <= self.bytes`, which `new` promised to be readable; `into` is a
+        // private buffer of ours, which does not overlap the program's.
+        unsafe { std::ptr::copy_nonoverlapping(self.at.add(from), into.as_mut_ptr(), bytes) };
+    }
+
     /// Copies `bytes` bytes from `from` on into a window.
     pub fn copy_to(
         &self,

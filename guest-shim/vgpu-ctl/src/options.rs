@@ -2,7 +2,10 @@
 
 use anyhow::{Result, bail};
 
-use crate::vector_add::{DEFAULT_N, MAX_N};
+/// Elements where `--n` is not given.
+const DEFAULT_N: u32 = 1 << 20;
+/// Most elements: 3 GiB of vectors.
+const MAX_N: u32 = 1 << 28;
 
 /// What `--help` prints.
 pub const HELP: &str = "\

@@ -8,11 +8,6 @@ use vgpu_transport::Channel;
 use vgpu_transport::copy::Place;
 use vgpu_transport::user::{Source, Target};
 
-/// Elements where `--n` is not given.
-pub const DEFAULT_N: u32 = 1 << 20;
-/// Most elements: 3 GiB of vectors.
-pub const MAX_N: u32 = 1 << 28;
-
 const PTX: &str = concat!(include_str!("vector_add.ptx"), "\0");
 const BLOCK: u32 = 256;
 

@@ -30,6 +30,8 @@ pub mod index {
     pub const ARENA_HEAD: u64 = 0x300;
     /// First error of a posted call that no reply has reported yet, as a hint (u32, host).
     pub const DEFERRED_ERROR: u64 = 0x380;
+    /// Functions of its program that the guest has called for the host (u64, guest).
+    pub const CALLBACKS_DONE: u64 = 0x400;
 }
 
 /// Layout of BAR1 for a size and a number of channels.

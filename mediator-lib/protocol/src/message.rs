@@ -21,6 +21,10 @@ bitflags! {
         const MORE = 1 << 1;
         /// This record is a reply.
         const REPLY = 1 << 2;
+        /// In a reply: the session holds text of kernels for the guest (`vgpuOutput`).
+        const OUTPUT = 1 << 3;
+        /// With [`Flags::REPLY`]: not a reply but the turn of a function that the guest is to call.
+        const NOTICE = 1 << 4;
         const _ = !0;
     }
 }

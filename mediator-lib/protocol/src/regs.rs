@@ -125,6 +125,8 @@ registers! {
     0x034 Rw1c IrqStatusHi "IRQ_STATUS_HI" = Some(0);
     /// Free for the guest's own use.
     0x038 Rw Scratch "SCRATCH" = Some(0);
+    /// A library that refuses the device for its protocol hash writes the low half of its own, for the host's log.
+    0x03c Wo GuestHash "GUEST_HASH" = Some(0);
 }
 
 registers! {
@@ -201,6 +203,8 @@ pub enum ChannelFault {
     ReplyStalled = 5,
     /// An internal error of the device; the host's log tells more.
     Internal = 6,
+    /// With `isolation=process`: the channel's worker process has ended, of itself or killed.
+    WorkerDied = 7,
 }
 
 impl ChannelState {

@@ -6,6 +6,78 @@
 
 use core::sync::atomic::{AtomicU32, AtomicU64};
 
+/// From this length on, a copy out of a window goes past the cache: pieces are so long only where
+/// the whole copy is longer than what a cache keeps, and reading the target's lines first would be
+/// a third of the traffic.
+const STREAM_BYTES: usize = 512 << 10;
+
+/// From this length on a copy is made by the loop below.
+#[cfg(target_arch = "x86_64")]
+const LOOP_BYTES: usize = 1 << 10;
+
+/// Copies bytes.
+///
+/// The C library copies some KiB and more with `rep movsb`, which an emulated processor (QEMU's TCG)
+/// executes byte by byte. This loop is as fast on a real processor and six times as fast there.
+///
+/// # Safety
+/// `from` is valid for reads and `to` for writes of `bytes` bytes, and they do not overlap.
+#[cfg(target_arch = "x86_64")]
+unsafe fn copy(from: *const u8, to: *mut u8, bytes: usize, stream: bool) {
+    use core::arch::x86_64::{
+        __m128i, _mm_loadu_si128, _mm_sfence, _mm_store_si128, _mm_stream_si128,
+    };
+    const LINE: usize = 64;
+    if bytes < LOOP_BYTES {
+        // SAFETY: the caller's promise.
+        return unsafe { core::ptr::copy_nonoverlapping(from, to, bytes) };
+    }
+    let head = to.align_offset(LINE).min(bytes);
+    let lines = (bytes - head) / LINE;
+    let done = head + lines * LINE;
+    // SAFETY:
+    // - head, lines and tail lie in `0..bytes`, one after the other, in both ranges;
+    // - `to + head` is aligned to a line, so each of the four stores is aligned to 16 bytes; loads
+    //   need no alignment;
+    // - every x86-64 processor has SSE2.
+    unsafe {
+        core::ptr::copy_nonoverlapping(from, to, head);
+        for line in 0..lines {
+            let at = head + line * LINE;
+            let source = from.add(at).cast::<__m128i>();
+            let target = to.add(at).cast::<__m128i>();
+            let words = [
+                _mm_loadu_si128(source),
+                _mm_loadu_si128(source.add(1)),
+                _mm_loadu_si128(source.add(2)),
+                _mm_loadu_si128(source.add(3)),
+            ];
+            for (i, word) in words.into_iter().enumerate() {
+                if stream {
+                    _mm_stream_si128(target.add(i), word);
+                } else {
+                    _mm_store_si128(target.add(i), word);
+                }
+            }
+        }
+        core::ptr::copy_nonoverlapping(from.add(done), to.add(done), bytes - done);
+        if stream {
+            // Streaming stores are ordered with nothing; what tells of them comes after.
+            _mm_sfence();
+        }
+    }
+}
+
+/// Copies bytes.
+///
+/// # Safety
+/// `from` is valid for reads and `to` for writes of `bytes` bytes, and they do not overlap.
+#[cfg(not(target_arch = "x86_64"))]
+unsafe fn copy(from: *const u8, to: *mut u8, bytes: usize, _stream: bool) {
+    // SAFETY: the caller's promise.
+    unsafe { core::ptr::copy_nonoverlapping(from, to, bytes) };
+}
+
 /// A bounds-checked view of a shared mapping. Cheap to copy; it does not own the mapping.
 #[derive(Clone, Copy, Debug)]
 pub struct Window {
@@ -109,7 +181,7 @@ impl Window {
         let from = self.at(offset, into.len() as u64)?;
         // SAFETY: `from` is in bounds for `into.len()` bytes; `into` is private to this process and
         // cannot overlap a mapping to which no reference exists (contract of `new`).
-        unsafe { core::ptr::copy_nonoverlapping(from, into.as_mut_ptr(), into.len()) };
+        unsafe { copy(from, into.as_mut_ptr(), into.len(), false) };
         Ok(())
     }
 
@@ -117,7 +189,7 @@ impl Window {
     pub fn write(&self, offset: u64, from: &[u8]) -> Result<(), OutOfWindow> {
         let to = self.at(offset, from.len() as u64)?;
         // SAFETY: as in `read`, in the other direction.
-        unsafe { core::ptr::copy_nonoverlapping(from.as_ptr(), to, from.len()) };
+        unsafe { copy(from.as_ptr(), to, from.len(), false) };
         Ok(())
     }
 
@@ -134,7 +206,7 @@ impl Window {
     ) -> Result<(), OutOfWindow> {
         let from = self.at(offset, bytes as u64)?;
         // SAFETY: source in bounds by `at`, destination by the caller's promise.
-        unsafe { core::ptr::copy_nonoverlapping(from, to, bytes) };
+        unsafe { copy(from, to, bytes, bytes >= STREAM_BYTES) };
         Ok(())
     }
 
@@ -149,8 +221,9 @@ impl Window {
         bytes: usize,
     ) -> Result<(), OutOfWindow> {
         let to = self.at(offset, bytes as u64)?;
-        // SAFETY: destination in bounds by `at`, source by the caller's promise.
-        unsafe { core::ptr::copy_nonoverlapping(from, to, bytes) };
+        // SAFETY: destination in bounds by `at`, source by the caller's promise. The other side
+        // reads it next: it stays in the cache.
+        unsafe { copy(from, to, bytes, false) };
         Ok(())
     }
 }
@@ -189,6 +262,44 @@ mod tests {
             assert!(w.word32(61).is_err());
             assert!(w.word32(60).is_ok());
         });
+    }
+
+    #[test]
+    fn every_copy_moves_its_bytes_and_no_other() {
+        let lengths = [
+            0,
+            1,
+            1023,
+            1024,
+            1025,
+            4096,
+            8191,
+            STREAM_BYTES - 1,
+            STREAM_BYTES,
+        ];
+        for bytes in lengths {
+            for (shift, skew) in [(0, 0), (1, 0), (0, 3), (63, 64), (17, 5)] {
+                let from: alloc::vec::Vec<u8> = (0..bytes + skew)
+                    .map(|i| (i * 31 + i / 251) as u8)
+                    .collect();
+                let mut out = alloc::vec![0xee_u8; bytes + shift + 64];
+                with_window(bytes + shift + 64, |w| {
+                    let source = from[skew..].as_ptr();
+                    // SAFETY: the source has so many bytes and is no part of the window.
+                    unsafe { w.write_from(shift as u64, source, bytes) }.expect("inside");
+                    let target = out[shift..].as_mut_ptr();
+                    // SAFETY: the target has so many bytes and is no part of the window.
+                    unsafe { w.read_to(shift as u64, target, bytes) }.expect("inside");
+                });
+                assert_eq!(
+                    out[shift..][..bytes],
+                    from[skew..][..bytes],
+                    "{bytes} {shift}"
+                );
+                assert!(out[..shift].iter().all(|b| *b == 0xee));
+                assert!(out[shift + bytes..].iter().all(|b| *b == 0xee));
+            }
+        }
     }
 
     #[test]

@@ -69,6 +69,11 @@ impl<'a> Writer<'a> {
     /// Appends a counted byte string.
     pub fn bytes(&mut self, bytes: &'a [u8]) {
         self.raw(&(bytes.len() as u64).to_le_bytes());
+        self.part(bytes);
+    }
+
+    /// Appends bytes as they are; long ones are kept by reference.
+    pub fn part(&mut self, bytes: &'a [u8]) {
         if bytes.len() < BORROW_BYTES {
             self.raw(bytes);
         } else {

@@ -4,15 +4,9 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 use vgpu_protocol::Status;
-use vgpu_protocol::calls::{
-    ArenaSpan, CALLS, Calls, CtxId, DevPtr, DeviceInfo, DispatchError, EventId, FunctionId,
-    FunctionInfo, HelloInfo, JitOption, Mode, ModuleId, ModuleLoaded, Opcode, Remote, StreamId,
-    dispatch, request, stubs,
-};
-use vgpu_protocol::limits::{
-    MAX_CLIENT_BYTES, MAX_INLINE_COPY_BYTES, MAX_JIT_OPTIONS, MAX_NAME_BYTES, MAX_PARAM_BYTES,
-};
-use vgpu_protocol::wire::{Blob, Reader, WireError, Writer};
+use vgpu_protocol::calls::*;
+use vgpu_protocol::limits::*;
+use vgpu_protocol::wire::{Arg, Blob, Bytes, List, Reader, Text, WireError, Writer};
 
 /// A value that is not the default of its type.
 trait Sample {
@@ -29,6 +23,7 @@ samples! {
     i32 = -0x1234_5678;
     u64 = 0x1234_5678_9abc_def0;
     f32 = 1.5;
+    Vec<String> = vec!["kernel".into(), "other".into()];
     [u32; 3] = [3, 5, 7];
     &'static str = "a name";
     &'static [u8] = &[1; 2000];
@@ -39,15 +34,34 @@ samples! {
     FunctionId = FunctionId(23);
     StreamId = StreamId(24);
     EventId = EventId(25);
+    GraphId = GraphId(26);
+    Vec<MemOp> = vec![MemOp { kind: 1, address: DevPtr(64), value: 5, flags: 1 }; 2];
+    Vec<LaunchAttribute> = vec![LaunchAttribute { id: 8, value: [1, 2, 3, 4, 5, 6, 7, u64::MAX] }; 2];
+    LinkId = LinkId(26);
+    BlasId = BlasId(26);
+    BlasTarget = BlasTarget { handle: BlasId(3), stream: StreamId(4), math: 1, atomics: 1 };
+    BlasGemm = BlasGemm { m: 5, alpha: BlasScalar { device: DevPtr(1 << 40), value: [7; 16] }, compute: 68, ..BlasGemm::default() };
+    BlasRoutine = BlasRoutine { routine: 21, param: [1, 2, 3, 4, 5], scalars: (6, 7), info: DevPtr(8), ..BlasRoutine::default() };
+    BlasTrsmBatched = BlasTrsmBatched { n: -5, a: BlasMatrix { at: DevPtr(9), ty: 1, ld: 3, stride: -4 }, ..BlasTrsmBatched::default() };
+    PhysicalId = PhysicalId(39);
     DevPtr = DevPtr(0x7f00_0000_1000);
     ArenaSpan = ArenaSpan { position: 1 << 40, bytes: 4096 };
     Vec<JitOption> = vec![JitOption { option: 4, value: 1 << 33 }; 3];
     HelloInfo = HelloInfo { vm_id: 111, channel: 3, backend: "soft".to_owned(), driver_version: 13000 };
     Vec<DeviceInfo> = vec![DeviceInfo { name: "d".to_owned(), uuid: [5; 16], total_bytes: 1 << 34, attributes: vec![(1, 2)], priorities: (0, -5) }];
-    ModuleLoaded = ModuleLoaded { status: 218, module: ModuleId(0), info_log: "i".to_owned(), error_log: "e".to_owned() };
+    ModuleLoaded = ModuleLoaded { status: 218, module: ModuleId(0), info_log: "i".to_owned(), error_log: "e".to_owned(), managed: (1, DevPtr(2)), managed_bytes: 3 };
     FunctionInfo = FunctionInfo { function: FunctionId(6), params: vec![(0, 8)], attributes: vec![(0, 1024)] };
+    NvmlSystem = NvmlSystem { driver_version: "580.65.06".to_owned(), nvml_version: "13.580.65.06".to_owned() };
+    Vec<NvmlProcess> = vec![NvmlProcess { pid: 7, used_bytes: 1 << 33, client: "c".to_owned() }];
     (u64, u64) = (1 << 35, 1 << 36);
+    (JitReport, Blob) = (JitReport::sample(), Blob(vec![3; 9]));
+    JitReport = JitReport { status: 218, info_log: "i".to_owned(), error_log: "e".to_owned() };
+    (Blob, Blob) = (Blob(vec![1; 5]), Blob(vec![2; 7]));
     (DevPtr, u64) = (DevPtr(1 << 44), 512);
+    (u64, DevPtr) = (1 << 27, DevPtr(1 << 46));
+    LtReady = LtReady { status: 7, workspace_bytes: 1 << 25 };
+    LtMatmul = LtMatmul { compute: 68, transb: 1, bias: DevPtr(1 << 40), aux_ld: -3, workspace_bytes: 4096, ..LtMatmul::default() };
+    LtTransform = LtTransform { scale: 2, transa: 1, ..LtTransform::default() };
 }
 
 /// Records what it is asked for, and answers with samples.
@@ -101,23 +115,30 @@ impl Remote for Loopback {
 }
 
 macro_rules! rows {
-    ($($method:ident($($arg:ident: $ty:ty),*) -> $out:ty;)*) => {
-        impl Calls for Recorder {
-            $(fn $method(&mut self, ctx: CtxId $(, $arg: $ty)*) -> Result<$out, Status> {
+    ($(
+        #[doc = $section_about:literal]
+        trait $section:ident {$(
+            #[doc = $about:literal]
+            $opcode:literal $mode:ident $name:ident [$page:literal]
+            fn $method:ident($($arg:ident: $ty:ty),* $(,)?) -> $out:ty;
+        )*}
+    )*) => {
+        $(impl $section for Recorder {
+            $(fn $method(&mut self, ctx: CtxId $(, $arg: <$ty as Arg>::View<'_>)*) -> Result<$out, Status> {
                 self.log.push(format!("{} {ctx:?} {:?}", stringify!($method), ($($arg,)*)));
                 self.fails.map_or_else(|| Ok(<$out as Sample>::sample()), Err)
             })*
-        }
+        })*
 
         #[test]
         fn every_stub_reaches_its_body_with_its_arguments() {
             let remote = Loopback(RefCell::default(), RefCell::default());
             let mut expected = Vec::new();
-            $(
-                let answer = stubs::$method(&remote, CtxId(77) $(, <$ty as Sample>::sample())*);
+            $($(
+                let answer = stubs::$method(&remote, CtxId(77) $(, sample::<$ty>())*);
                 assert_eq!(answer, Ok(<$out as Sample>::sample()), stringify!($method));
-                expected.push(format!("{} CtxId(77) {:?}", stringify!($method), ($(<$ty as Sample>::sample(),)*)));
-            )*
+                expected.push(format!("{} CtxId(77) {:?}", stringify!($method), ($(sample::<$ty>(),)*)));
+            )*)*
             assert_eq!(remote.0.into_inner().log, expected);
             let used: Vec<u16> = remote.1.into_inner().into_iter().map(|o| o as u16).collect();
             let table: Vec<u16> = CALLS.iter().map(|row| row.opcode).collect();
@@ -128,56 +149,29 @@ macro_rules! rows {
         fn every_body_s_error_reaches_the_caller() {
             let failing = Recorder { log: Vec::new(), fails: Some(Status::ERROR_ILLEGAL_STATE) };
             let remote = Loopback(RefCell::new(failing), RefCell::default());
-            $(
-                let answer = stubs::$method(&remote, CtxId(1) $(, <$ty as Sample>::sample())*);
+            $($(
+                let answer = stubs::$method(&remote, CtxId(1) $(, sample::<$ty>())*);
                 assert_eq!(answer, Err(Status::ERROR_ILLEGAL_STATE), stringify!($method));
-            )*
+            )*)*
+        }
+
+        fn encode_sample(opcode: Opcode, w: &mut Writer<'_>) -> Opcode {
+            match opcode {
+                $($(Opcode::$name => request::$method(w $(, sample::<$ty>())*),)*)*
+            }
         }
     };
 }
 
-rows! {
-    hello(client: &str, pid: u32) -> HelloInfo;
-    counters() -> String;
-    device_table() -> Vec<DeviceInfo>;
-    init(flags: u32) -> ();
-    primary_ctx_retain(device: u32) -> CtxId;
-    primary_ctx_release(device: u32) -> ();
-    primary_ctx_reset(device: u32) -> ();
-    ctx_create(flags: u32, device: u32) -> CtxId;
-    ctx_destroy(which: CtxId) -> ();
-    ctx_synchronize() -> ();
-    ctx_get_limit(limit: u32) -> u64;
-    ctx_set_limit(limit: u32, value: u64) -> ();
-    module_load(image: &[u8], options: Vec<JitOption>) -> ModuleLoaded;
-    module_unload(module: ModuleId) -> ();
-    module_get_function(module: ModuleId, name: &str) -> FunctionInfo;
-    module_get_global(module: ModuleId, name: &str) -> (DevPtr, u64);
-    func_set_attribute(function: FunctionId, attribute: i32, value: i32) -> ();
-    launch_kernel(function: FunctionId, grid: [u32; 3], block: [u32; 3], shared_bytes: u32, stream: StreamId, params: &[u8]) -> ();
-    mem_get_info() -> (u64, u64);
-    mem_alloc(bytes: u64) -> DevPtr;
-    mem_alloc_pitch(width: u64, height: u64, element: u32) -> (DevPtr, u64);
-    mem_free(ptr: DevPtr) -> ();
-    memcpy_htod_inline(dst: DevPtr, stream: StreamId, data: &[u8]) -> ();
-    memcpy_htod(dst: DevPtr, stream: StreamId, span: ArenaSpan) -> ();
-    memcpy_dtoh_inline(src: DevPtr, stream: StreamId, bytes: u32) -> Blob;
-    memcpy_dtoh(src: DevPtr, stream: StreamId, span: ArenaSpan) -> ();
-    memcpy_dtod(dst: DevPtr, src: DevPtr, bytes: u64, stream: StreamId) -> ();
-    memset(dst: DevPtr, width: u8, value: u32, count: u64, stream: StreamId) -> ();
-    memset_2d(dst: DevPtr, pitch: u64, width: u8, value: u32, count: u64, rows: u64, stream: StreamId) -> ();
-    stream_create(stream: StreamId, flags: u32, priority: i32) -> ();
-    stream_destroy(stream: StreamId) -> ();
-    stream_synchronize(stream: StreamId) -> ();
-    stream_query(stream: StreamId) -> ();
-    stream_wait_event(stream: StreamId, event: EventId, flags: u32) -> ();
-    event_create(event: EventId, flags: u32) -> ();
-    event_destroy(event: EventId) -> ();
-    event_record(event: EventId, stream: StreamId, flags: u32) -> ();
-    event_synchronize(event: EventId) -> ();
-    event_query(event: EventId) -> ();
-    event_elapsed_time(start: EventId, end: EventId) -> f32;
+/// The sample of a row's argument, as the caller gives it.
+fn sample<A: Arg>() -> A::View<'static>
+where
+    A::View<'static>: Sample,
+{
+    Sample::sample()
 }
+
+vgpu_protocol::calls!(rows);
 
 #[test]
 fn opcodes_are_unique_and_found() {
@@ -203,7 +197,12 @@ fn every_row_of_cuda_names_its_page() {
     for row in CALLS {
         let own = row.name.starts_with("vgpu");
         assert_eq!(own, row.page.is_empty(), "{}", row.name);
-        assert!(own || row.page.starts_with("group__CUDA__"), "{}", row.name);
+        let known = ["group__CUDA__", "group__nvml", "cublas"];
+        assert!(
+            own || known.iter().any(|page| row.page.starts_with(page)),
+            "{}",
+            row.name
+        );
         assert!(
             row.about.trim().ends_with('.'),
             "{}: {}",
@@ -228,7 +227,7 @@ fn stub_answer_of_nothing(opcode: Opcode) -> Result<(), WireError> {
     let mut recorder = Recorder::default();
     let mut reply = Writer::new();
     let mut w = Writer::new();
-    encode_sample(opcode, &mut w);
+    assert_eq!(encode_sample(opcode, &mut w), opcode);
     dispatch(
         &mut recorder,
         opcode,
@@ -238,30 +237,6 @@ fn stub_answer_of_nothing(opcode: Opcode) -> Result<(), WireError> {
     )
     .expect("decodes");
     Reader::new(&reply.parts().concat()).finish()
-}
-
-fn encode_sample(opcode: Opcode, w: &mut Writer<'_>) {
-    let (s, e, p) = (StreamId(1), EventId(1), DevPtr(1));
-    let made = match opcode {
-        Opcode::cuModuleUnload => request::module_unload(w, ModuleId(1)),
-        Opcode::cuLaunchKernel => {
-            request::launch_kernel(w, FunctionId(1), [1; 3], [1; 3], 0, s, &[])
-        }
-        Opcode::cuMemFree => request::mem_free(w, p),
-        Opcode::cuMemcpyHtoD_inline => request::memcpy_htod_inline(w, p, s, &[]),
-        Opcode::cuMemcpyHtoD => request::memcpy_htod(w, p, s, ArenaSpan::default()),
-        Opcode::cuMemcpyDtoD => request::memcpy_dtod(w, p, p, 1, s),
-        Opcode::cuMemsetD => request::memset(w, p, 1, 1, 1, s),
-        Opcode::cuMemsetD2D => request::memset_2d(w, p, 1, 1, 1, 1, 1, s),
-        Opcode::cuStreamCreateWithPriority => request::stream_create(w, s, 0, 0),
-        Opcode::cuStreamDestroy => request::stream_destroy(w, s),
-        Opcode::cuStreamWaitEvent => request::stream_wait_event(w, s, e, 0),
-        Opcode::cuEventCreate => request::event_create(w, e, 0),
-        Opcode::cuEventDestroy => request::event_destroy(w, e),
-        Opcode::cuEventRecord => request::event_record(w, e, s, 0),
-        other => panic!("{other:?} is posted: add it here"),
-    };
-    assert_eq!(made, opcode);
 }
 
 /// Length limits of arguments, at the limit and one above.

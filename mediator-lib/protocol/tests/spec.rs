@@ -118,6 +118,7 @@ fn values() {
         ChannelFault::TooLong,
         ChannelFault::ReplyStalled,
         ChannelFault::Internal,
+        ChannelFault::WorkerDied,
     ];
     assert_eq!(
         owned("CHANNEL_FAULT"),
@@ -143,6 +144,7 @@ fn indices() {
         (index::REPLY_PARKED, 4, "REPLY_PARKED"),
         (index::ARENA_HEAD, 8, "ARENA_HEAD"),
         (index::DEFERRED_ERROR, 4, "DEFERRED_ERROR"),
+        (index::CALLBACKS_DONE, 8, "CALLBACKS_DONE"),
     ];
     let rows = table("INDICES");
     let found: Vec<_> = rows
@@ -184,8 +186,14 @@ fn header() {
         expected[from..from + bytes].fill(0xff);
         assert_eq!(header.to_bytes(), expected, "{}", row[2]);
     }
-    let flags = [Flags::POSTED, Flags::MORE, Flags::REPLY];
-    let names = ["POSTED", "MORE", "REPLY"];
+    let flags = [
+        Flags::POSTED,
+        Flags::MORE,
+        Flags::REPLY,
+        Flags::OUTPUT,
+        Flags::NOTICE,
+    ];
+    let names = ["POSTED", "MORE", "REPLY", "OUTPUT", "NOTICE"];
     let expected: Vec<_> = flags
         .iter()
         .map(|f| u64::from(f.bits()))
@@ -206,9 +214,11 @@ fn every_limit() {
         .collect();
     let known = limits![
         MAX_CHANNELS DEFAULT_CHANNELS MIN_BAR1_BYTES MAX_BAR1_BYTES DEFAULT_BAR1_BYTES MAX_MESSAGE_BYTES
-        MAX_ASSEMBLY_BYTES MAX_PARAM_BYTES MAX_NAME_BYTES MAX_CLIENT_BYTES MAX_JIT_LOG_BYTES MAX_JIT_OPTIONS
-        MAX_INLINE_COPY_BYTES MAX_CONTEXTS MAX_STREAMS MAX_EVENTS MAX_MODULES MAX_FUNCTIONS MAX_QUEUED_OPERATIONS
-        MAX_QUEUED_BYTES MAX_RESERVED_BYTES MAX_ROWS
+        MAX_ASSEMBLY_BYTES MAX_PARAM_BYTES MAX_NAME_BYTES MAX_COUNTED_KERNELS MAX_CLIENT_BYTES MAX_JIT_LOG_BYTES MAX_OUTPUT_BYTES MAX_TEXT_REPLY_BYTES MAX_JIT_OPTIONS
+        MAX_LINKS MAX_LINK_INPUT_BYTES MAX_LINKED_BYTES MAX_INLINE_COPY_BYTES MAX_CONTEXTS MAX_STREAMS MAX_EVENTS MAX_MODULES MAX_FUNCTIONS MAX_QUEUED_OPERATIONS
+        MAX_QUEUED_BYTES MAX_SUSPENDED_CALLS MAX_SUSPENDED_BYTES MAX_LAUNCH_ATTRIBUTES
+        MAX_MEM_OPS MAX_GRAPHS MAX_GRAPH_BYTES MAX_GRAPH_NODES MAX_RESERVED_BYTES MAX_ROWS MAX_BLAS_HANDLES MAX_LT_ALGORITHMS MAX_MAPPINGS MAX_PHYSICAL
+        MAX_HEAP_BLOCKS
     ];
     assert_eq!(documented, known);
     let in_source: Vec<&str> = LIMITS

@@ -90,7 +90,7 @@ proptest! {
         checked(&text)?;
         checked(&HelloInfo { vm_id: n, channel: n ^ 7, backend: text.clone(), driver_version: n as i32 })?;
         checked(&vec![DeviceInfo { name: name.clone(), uuid, total_bytes: u64::from(n) << 9, attributes: pairs.clone(), priorities: (0, -5) }; 2])?;
-        checked(&ModuleLoaded { status: n, module: ModuleId(n), info_log: text, error_log: name })?;
+        checked(&ModuleLoaded { status: n, module: ModuleId(n), info_log: text, error_log: name, managed: (pairs.len() as u64, DevPtr(n.into())), managed_bytes: n.into() })?;
         checked(&FunctionInfo { function: FunctionId(n), params, attributes: pairs })?;
     }
 

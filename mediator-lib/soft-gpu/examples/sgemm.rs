@@ -6,7 +6,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use vgpu_soft_gpu::{Abort, AddressSpace, Gpu, LaunchConfig, LaunchOptions, LoadOptions, Module};
+use vgpu_soft_gpu::{
+    Abort, AddressSpace, Gpu, Jit, LaunchConfig, LaunchOptions, LoadOptions, Module,
+};
 
 const N: usize = 512;
 const FLOP: f64 = 2.0 * (N * N * N) as f64;
@@ -109,11 +111,19 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             continue;
         }
         let f = module.function(name).ok_or("no such kernel")?;
-        for reference in [false, true] {
+        for (form, reference, jit) in [
+            ("machine code", false, Jit::Always),
+            ("interpreted", false, Jit::Never),
+            ("reference", true, Jit::Never),
+        ] {
             if only.is_some() && reference {
                 continue;
             }
-            let opts = LaunchOptions { reference };
+            let opts = LaunchOptions {
+                reference,
+                jit,
+                ..LaunchOptions::default()
+            };
             let mut failed = None;
             let rate = best(|| {
                 if let Err(e) = gpu.launch(&space, &f, &cfg, &params, &opts, &Abort::new()) {
@@ -126,9 +136,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let mut got = vec![0u8; size as usize];
             space.read(dc, &mut got)?;
             let right = got == bytes(&c);
-            let form = if reference { "reference" } else { "optimised" };
             println!(
-                "{name} {form}, {threads} threads {rate}, {}",
+                "{name} {form:12}, {threads} threads {rate}, {}",
                 if right { "exact" } else { "WRONG" }
             );
         }

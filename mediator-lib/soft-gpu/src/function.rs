@@ -1,7 +1,9 @@
 //! Functions of a module: attributes, and compilation at first launch.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use crate::analysis::webs;
 use crate::emit::{Mode, emit};
@@ -9,7 +11,8 @@ use crate::exec::alu::Isa;
 use crate::exec::insn::Program;
 use crate::exec::warp::LaneFault;
 use crate::ir::Func;
-use crate::launch::{Fault, LaunchError, MAX_THREADS_PER_BLOCK, fault_error};
+use crate::jit::{self, JitCode};
+use crate::launch::{CALL_BYTES, Fault, LaunchError, MAX_THREADS_PER_BLOCK, fault_error};
 use crate::lower::{Context, SharedVar, lower};
 use crate::ptx::ast::{InitValue, Pos, PtxModule, Symbol};
 use crate::ptx::types::Space;
@@ -17,15 +20,28 @@ use crate::ptx::types::Space;
 /// Most block sizes that compiled code of one kernel is kept for: a program
 /// that launches with ever new sizes must not make the host keep them all.
 const MAX_VARIANTS: usize = 32;
+/// Block sizes whose code outlives the module, for the next load of it: bounds what the
+/// cache of modules holds.
+const MAX_KEPT_VARIANTS: usize = 2;
 
 /// What all functions of a module share.
 #[derive(Debug)]
 pub(crate) struct ModuleData {
     pub isa: Isa,
-    pub source: String,
-    pub ptx: PtxModule,
+    pub source: Arc<String>,
+    pub ptx: Arc<PtxModule>,
     pub addresses: Vec<u64>,
     pub locals: HashMap<(u32, u32), u64>,
+}
+
+impl ModuleData {
+    /// Whether code for one of them is code for the other.
+    pub fn same_place(&self, o: &ModuleData) -> bool {
+        Arc::ptr_eq(&self.ptx, &o.ptx)
+            && self.isa == o.isa
+            && self.addresses == o.addresses
+            && self.locals == o.locals
+    }
 }
 
 /// A parameter of a kernel.
@@ -46,8 +62,7 @@ pub struct Function {
     params: Vec<Param>,
     param_bytes: u32,
     max_threads: u32,
-    shared: SharedLayout,
-    registers: u32,
+    shared: OnceLock<SharedLayout>,
     lowered: OnceLock<Result<Lowered, Refusal>>,
     reference: OnceLock<Arc<Program>>,
     variants: Mutex<HashMap<[u32; 3], Arc<Compiled>>>,
@@ -75,10 +90,23 @@ struct Refusal {
     wrong: bool,
 }
 
+/// Numbers of code, which are never used again.
+static NUMBERS: AtomicU64 = AtomicU64::new(1);
+
+/// Launches below this take less time than waking a helper for them.
+const SHORT_LAUNCH: Duration = Duration::from_micros(40);
+
 /// Executable code for one block size.
 #[derive(Debug)]
 pub(crate) struct Compiled {
     pub optimised: Program,
+    ntid: [u32; 3],
+    jit: OnceLock<Option<JitCode>>,
+    /// Launches of it so far.
+    pub launches: AtomicU32,
+    number: u64,
+    /// What a block takes of a thread, in nanoseconds, at least 1 once one has run.
+    block_time: AtomicU64,
     pub reference: Arc<Program>,
     pub static_shared: u32,
     pub local_bytes: u64,
@@ -90,27 +118,40 @@ pub(crate) struct Compiled {
 fn reachable(m: &PtxModule, index: u32) -> Vec<u32> {
     let mut list = vec![index];
     let mut k = 0;
+    // Whether all functions are in it whose address is taken.
+    let mut all = false;
     while let Some(&f) = list.get(k) {
         k += 1;
-        let Some(body) = m.functions.get(f as usize).and_then(|f| f.body.as_ref()) else {
+        let Some(body) = m.functions.get(f as usize).and_then(|f| f.body()) else {
             continue;
         };
         let mut add = |c: u32| {
             let has_body = m
                 .functions
                 .get(c as usize)
-                .is_some_and(|f| f.body.is_some() && !f.entry);
+                .is_some_and(|f| f.defined() && !f.entry);
             if has_body && !list.contains(&c) {
                 list.push(c);
             }
         };
         body.callees.iter().for_each(|&c| add(c));
-        // Tables of function pointers.
-        for v in body
-            .used_vars
-            .iter()
-            .filter_map(|&v| m.vars.get(v as usize))
-        {
+        // Tables of function pointers. What calls through a pointer that it was given may get one of any table, or one
+        // that any other function took: the program can read them.
+        let calls_pointers = !body.prototypes.is_empty();
+        if calls_pointers && !std::mem::replace(&mut all, true) {
+            let bodies = m.functions.iter().filter_map(|f| f.body());
+            bodies.for_each(|b| b.addressed.iter().for_each(|&c| add(c)));
+        }
+        let vars: Box<dyn Iterator<Item = _>> = if calls_pointers {
+            Box::new(m.vars.iter())
+        } else {
+            Box::new(
+                body.used_vars
+                    .iter()
+                    .filter_map(|&v| m.vars.get(v as usize)),
+            )
+        };
+        for v in vars {
             for i in &v.init {
                 if let InitValue::Address {
                     symbol: Symbol::Function(c),
@@ -142,7 +183,7 @@ fn lay_out_shared(m: &PtxModule, functions: &[u32]) -> SharedLayout {
         at = at.saturating_add(bytes).min(u64::from(u32::MAX));
     };
     for &f in functions {
-        let Some(body) = m.functions.get(f as usize).and_then(|f| f.body.as_ref()) else {
+        let Some(body) = m.functions.get(f as usize).and_then(|f| f.body()) else {
             continue;
         };
         for &v in &body.used_vars {
@@ -169,8 +210,9 @@ fn lay_out_shared(m: &PtxModule, functions: &[u32]) -> SharedLayout {
 impl Function {
     pub(crate) fn new(module: &Arc<ModuleData>, index: u32) -> Option<Function> {
         let f = module.ptx.functions.get(index as usize)?;
-        let body = f.body.as_ref()?;
-        let functions = reachable(&module.ptx, index);
+        if !f.defined() {
+            return None;
+        }
         let params: Vec<Param> = f
             .params
             .iter()
@@ -186,8 +228,7 @@ impl Function {
             param_bytes: params.last().map_or(0, |p| p.offset + p.size),
             params,
             max_threads: f.max_threads,
-            shared: lay_out_shared(&module.ptx, &functions),
-            registers: body.regs.len().clamp(1, 255) as u32,
+            shared: OnceLock::new(),
             lowered: OnceLock::new(),
             reference: OnceLock::new(),
             variants: Mutex::new(HashMap::new()),
@@ -211,7 +252,14 @@ impl Function {
 
     /// Statically allocated shared memory.
     pub fn static_shared_bytes(&self) -> u32 {
-        self.shared.bytes
+        self.shared().bytes
+    }
+
+    fn shared(&self) -> &SharedLayout {
+        self.shared.get_or_init(|| {
+            let m = &self.module.ptx;
+            lay_out_shared(m, &reachable(m, self.index))
+        })
     }
 
     /// Local memory per thread that the kernel itself declares.
@@ -221,7 +269,7 @@ impl Function {
             .ptx
             .functions
             .get(self.index as usize)
-            .and_then(|f| f.body.as_ref());
+            .and_then(|f| f.body());
         let bytes: u64 = body.map_or(0, |b| {
             b.vars
                 .iter()
@@ -235,10 +283,7 @@ impl Function {
     /// Constant memory of the module that the kernel names.
     pub fn const_bytes(&self) -> u32 {
         let m = &self.module.ptx;
-        let body = m
-            .functions
-            .get(self.index as usize)
-            .and_then(|f| f.body.as_ref());
+        let body = m.functions.get(self.index as usize).and_then(|f| f.body());
         let vars = body.map_or(&[][..], |b| &b.used_vars[..]);
         let used = vars
             .iter()
@@ -249,7 +294,13 @@ impl Function {
 
     /// Registers per thread: the number of virtual ones, at most 255.
     pub fn registers(&self) -> u32 {
-        self.registers
+        let body = self
+            .module
+            .ptx
+            .functions
+            .get(self.index as usize)
+            .and_then(|f| f.body());
+        body.map_or(1, |b| b.regs.len()).clamp(1, 255) as u32
     }
 
     /// Most threads of a block.
@@ -260,9 +311,10 @@ impl Function {
         }
     }
 
-    /// PTX version as `cuFuncGetAttribute` counts it: major times ten plus minor.
+    /// PTX version as `cuFuncGetAttribute` has it: the virtual architecture for which the function was compiled, 75 for
+    /// compute_75. CUB chooses by it how many threads its kernels have.
     pub fn ptx_version(&self) -> u32 {
-        self.module.ptx.version.0 * 10 + self.module.ptx.version.1
+        self.module.ptx.target
     }
 
     /// Binary version: compute capability 9.0.
@@ -288,7 +340,7 @@ impl Function {
                 source: &m.source,
                 module: &m.ptx,
                 addresses: &m.addresses,
-                shared: &self.shared.offsets,
+                shared: &self.shared().offsets,
                 locals: &m.locals,
             };
             let mut functions = Vec::new();
@@ -304,9 +356,34 @@ impl Function {
                 webs::split(&mut f);
                 functions.push((index, f));
             }
-            let local_bytes = functions.iter().map(|(_, f)| u64::from(f.local_bytes)).sum();
+            let calls = functions.len().saturating_sub(1) as u64;
+            let own: u64 = functions.iter().map(|(_, f)| u64::from(f.local_bytes)).sum();
+            let local_bytes = own + calls * CALL_BYTES;
             Ok(Lowered { functions, local_bytes })
         })
+    }
+
+    /// Drops code that is not worth keeping once a module that holds the kernel is gone.
+    pub(crate) fn trim(&self) {
+        let mut variants = self.variants.lock().unwrap_or_else(PoisonError::into_inner);
+        let more = variants.len().saturating_sub(MAX_KEPT_VARIANTS);
+        let surplus: Vec<[u32; 3]> = variants.keys().take(more).copied().collect();
+        for ntid in surplus {
+            variants.remove(&ntid);
+        }
+    }
+
+    /// Compiles the kernel for a block size, ahead of its first launch.
+    pub fn prepare(&self, block: [u32; 3]) -> Result<(), String> {
+        self.compile(block).map(|_| ())
+    }
+
+    /// Bytes of registers that a thread of the kernel has while its block runs, calls not included: in the optimised code for a
+    /// block size, and in the reference code. A warp has 32 times as much in one piece.
+    pub fn register_bytes(&self, block: [u32; 3]) -> Result<[u32; 2], String> {
+        let (compiled, _) = self.compile(block)?;
+        let of = |p: &Program| p.functions.first().map_or(0, |f| f.frame_bytes / 32);
+        Ok([of(&compiled.optimised), of(&compiled.reference)])
     }
 
     /// Code for a block size, and whether it was made just now.
@@ -316,13 +393,23 @@ impl Function {
             return Ok((c.clone(), false));
         }
         let lowered = self.lower().as_ref().map_err(|r| r.message.clone())?;
-        let reference = self
-            .reference
-            .get_or_init(|| Arc::new(emit(&lowered.functions, Mode::Reference, self.module.isa)));
+        let code = |mode| emit(&lowered.functions, mode, self.module.isa);
+        let reference = match self.reference.get() {
+            Some(known) => known.clone(),
+            None => {
+                let new = Arc::new(code(Mode::Reference)?);
+                self.reference.get_or_init(|| new).clone()
+            }
+        };
         let c = Arc::new(Compiled {
-            optimised: emit(&lowered.functions, Mode::Optimised(ntid), self.module.isa),
-            reference: reference.clone(),
-            static_shared: self.shared.bytes,
+            optimised: code(Mode::Optimised(ntid))?,
+            ntid,
+            jit: OnceLock::new(),
+            launches: AtomicU32::new(0),
+            number: NUMBERS.fetch_add(1, Ordering::Relaxed),
+            block_time: AtomicU64::new(0),
+            reference,
+            static_shared: self.shared().bytes,
             local_bytes: lowered.local_bytes,
             names: lowered
                 .functions
@@ -340,6 +427,68 @@ impl Function {
 }
 
 impl Compiled {
+    /// Name of the kernel.
+    pub fn kernel(&self) -> &str {
+        self.names.first().map_or("", String::as_str)
+    }
+
+    /// Machine code for the optimised code, if it was compiled.
+    pub fn jit(&self) -> Option<&JitCode> {
+        self.jit.get()?.as_ref()
+    }
+
+    /// Compiles to machine code, once. Where that is not possible the interpreter remains.
+    pub fn compile_jit(&self, f: &Function) -> Option<&JitCode> {
+        let make = || {
+            let lowered = f.lower().as_ref().ok()?;
+            let isa = self.module.isa;
+            match jit::compile(&self.optimised, &lowered.functions, self.ntid, isa) {
+                Ok(code) => {
+                    let [all, called] = code.counts();
+                    tracing::debug!(
+                        "{}: compiled {all} operations, {called} of them as calls, to {} bytes",
+                        f.name,
+                        code.bytes()
+                    );
+                    Some(code)
+                }
+                Err(e) => {
+                    tracing::debug!("{}: interpreted: {e}", f.name);
+                    None
+                }
+            }
+        };
+        self.jit.get_or_init(make).as_ref()
+    }
+
+    /// Its number among all code.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Notes how long one thread would have had with so many blocks.
+    pub fn took(&self, blocks: u64, time: Duration) {
+        let each = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX) / blocks.max(1);
+        let old = self.block_time.load(Ordering::Relaxed);
+        let new = if old == 0 {
+            each
+        } else {
+            old - old / 4 + each / 4
+        };
+        self.block_time.store(new.max(1), Ordering::Relaxed);
+    }
+
+    /// Whether so many blocks are soon done, by what earlier ones took.
+    pub fn is_short(&self, blocks: u64) -> bool {
+        let each = self.block_time.load(Ordering::Relaxed);
+        each > 0 && u128::from(each.saturating_mul(blocks)) < SHORT_LAUNCH.as_nanos()
+    }
+
+    /// Counts a launch; whether it is not the first.
+    pub fn again(&self) -> bool {
+        self.launches.fetch_add(1, Ordering::Relaxed) > 0
+    }
+
     /// The error of a fault at an operation.
     pub fn error(
         &self,

@@ -1,28 +1,27 @@
-//! Device memory: an address space per session, backed by one reservation.
+//! Device memory: an address space per context, backed by one region.
 //!
-//! A device address is the space's base plus an offset into a private anonymous
-//! mapping, so that device address plus a constant is the host address. The
-//! whole mapping stays readable and writable for the life of the space (pages
+//! A device address is the address in this process (see [`crate::addresses`]). The
+//! whole region stays readable and writable for the life of the space (pages
 //! cost nothing until they are touched), so a host access to a freed range can
 //! never fault the process.
-#![allow(unsafe_code)] // mmap, and raw copies into the mapping that it returned
+#![allow(unsafe_code)] // madvise, and raw copies into the region
 
 use std::collections::BTreeMap;
 use std::io;
-use std::ptr::NonNull;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-/// First device address. It is no canonical user-space pointer of a usual
-/// Linux process layout, so that a host pointer passed by mistake is found.
-pub const DEVICE_BASE: u64 = 0x3000_0000_0000;
+use vgpu_protocol::ranges::FreeRanges;
+
+use crate::addresses::{GRANULARITY, Region};
+use crate::unified::Unified;
+
 /// Smallest alignment of an allocation (CUDA C Programming Guide, "Device
 /// Memory Accesses": at least 256 bytes).
 pub const MIN_ALIGN: u64 = 256;
 /// Bytes kept unmapped between two allocations, so that running off the end of
 /// one is an error and not a write into the next.
 pub const GUARD_BYTES: u64 = 256;
-/// Largest memory limit of a space: bounds the reserved address range, which
-/// has to stay inside 47 bits of host addresses.
+/// Largest memory limit of a space: bounds the reserved address range.
 pub const MAX_LIMIT_BYTES: u64 = 16 << 40;
 /// Most live allocations of a space: bounds the host's bookkeeping.
 pub const MAX_ALLOCATIONS: usize = 1 << 22;
@@ -57,53 +56,42 @@ pub struct AccessError {
     pub bytes: u64,
 }
 
-/// One live allocation, as kernels see it.
+/// One range of memory, as kernels see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Range {
     /// First device address.
     pub base: u64,
     /// Bytes.
     pub bytes: u64,
+    /// Kernels may write.
+    pub writable: bool,
 }
 
 #[derive(Default)]
 struct State {
     live: BTreeMap<u64, u64>,
-    /// Free ranges by offset address, coalesced.
-    free: BTreeMap<u64, u64>,
+    free: FreeRanges,
     used: u64,
-    snapshot: Option<Arc<[Range]>>,
+    /// What the launches see, with the unified memory's version.
+    snapshot: Option<(u64, Arc<[Range]>)>,
 }
 
-/// The memory of one session.
+/// The memory of one context, and a view of what its session has beside it.
 pub struct AddressSpace {
-    host: NonNull<u8>,
-    slot: u16,
-    /// First device address.
-    base: u64,
-    reserved: usize,
+    unified: Arc<Unified>,
+    region: Region,
     limit: u64,
     state: RwLock<State>,
 }
 
-// SAFETY: `host` points to a mapping that lives as long as the value and is only
-// accessed through raw copies of ranges checked against it; the bookkeeping is
-// behind a lock. Concurrent copies of the same bytes race as they do on a GPU:
-// the bytes are plain data and no reference to them is ever formed.
-unsafe impl Send for AddressSpace {}
-// SAFETY: as above.
-unsafe impl Sync for AddressSpace {}
-
 impl AddressSpace {
     /// Reserves the address range of a space that may hold `limit_bytes`.
     pub fn new(limit_bytes: u64) -> io::Result<Self> {
-        Self::in_slot(limit_bytes, 0)
+        Self::beside(Arc::default(), limit_bytes)
     }
 
-    /// The same, at addresses that no space of the same limit in another slot has: under unified
-    /// addressing an address belongs to one context of a process (CUDA Programming Guide,
-    /// "Unified Virtual Address Space").
-    pub fn in_slot(limit_bytes: u64, slot: u16) -> io::Result<Self> {
+    /// The same, for a session that has such other memory.
+    pub fn beside(unified: Arc<Unified>, limit_bytes: u64) -> io::Result<Self> {
         if limit_bytes == 0 || limit_bytes > MAX_LIMIT_BYTES {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
@@ -111,34 +99,15 @@ impl AddressSpace {
             ));
         }
         // Twice the limit, so that fragmentation is not an early out-of-memory.
-        let reserved = (limit_bytes * 2).next_multiple_of(2 << 20) + (64 << 20);
-        // At most 2^46 for each of 2^16 slots.
-        let base = DEVICE_BASE + u64::from(slot) * reserved.next_power_of_two();
-        // SAFETY: a fresh private anonymous mapping at an address the kernel chooses; no
-        // existing memory is affected. The result is checked.
-        let p = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                reserved as usize,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
-                -1,
-                0,
-            )
+        let reserved = (limit_bytes * 2).next_multiple_of(GRANULARITY) + (64 << 20);
+        let region = Region::new(reserved, 0, 0, true)?;
+        let state = State {
+            free: FreeRanges::new(region.base(), reserved),
+            ..State::default()
         };
-        if p == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let Some(host) = NonNull::new(p.cast::<u8>()) else {
-            return Err(io::Error::other("mmap returned a null mapping"));
-        };
-        let mut state = State::default();
-        state.free.insert(base, reserved);
         Ok(AddressSpace {
-            host,
-            slot,
-            base,
-            reserved: reserved as usize,
+            unified,
+            region,
             limit: limit_bytes,
             state: RwLock::new(state),
         })
@@ -168,27 +137,15 @@ impl AddressSpace {
             limit: self.limit,
         };
         if bytes > self.limit - s.used
-            || align > self.reserved as u64
+            || align > self.region.bytes()
             || s.live.len() >= MAX_ALLOCATIONS
         {
             return Err(oom);
         }
         let extent = bytes.next_multiple_of(MIN_ALIGN) + GUARD_BYTES;
-        let found = s.free.iter().find_map(|(&at, &len)| {
-            let start = at.next_multiple_of(align);
-            (start - at <= len && len - (start - at) >= extent).then_some((at, len, start))
-        });
-        let Some((at, len, start)) = found else {
+        let Some(start) = s.free.take(extent, align) else {
             return Err(oom);
         };
-        s.free.remove(&at);
-        if start > at {
-            s.free.insert(at, start - at);
-        }
-        let rest = len - (start - at) - extent;
-        if rest > 0 {
-            s.free.insert(start + extent, rest);
-        }
         s.live.insert(start, bytes);
         s.used += bytes;
         s.snapshot = None;
@@ -205,25 +162,15 @@ impl AddressSpace {
         s.used -= bytes;
         s.snapshot = None;
         self.discard(addr, bytes);
-        let (mut start, mut len) = (addr, bytes.next_multiple_of(MIN_ALIGN) + GUARD_BYTES);
-        if let Some((&prev, &plen)) = s.free.range(..start).next_back()
-            && prev + plen == start
-        {
-            s.free.remove(&prev);
-            start = prev;
-            len += plen;
-        }
-        if let Some(nlen) = s.free.remove(&(start + len)) {
-            len += nlen;
-        }
-        s.free.insert(start, len);
+        s.free
+            .give(addr, bytes.next_multiple_of(MIN_ALIGN) + GUARD_BYTES);
         Ok(bytes)
     }
 
     fn discard(&self, addr: u64, bytes: u64) {
-        let (start, end) = (addr - self.base, addr - self.base + bytes);
+        let (start, end) = (addr - self.region.base(), addr - self.region.base() + bytes);
         let (first, last) = (start.next_multiple_of(PAGE), end / PAGE * PAGE);
-        let host = self.host.as_ptr();
+        let host = self.region.ptr();
         // SAFETY: the caller removed `addr..addr+bytes` from the live allocations, all of
         // which lie inside the mapping; the edges are plain bytes of it, and the whole
         // pages between them hold nothing else.
@@ -249,11 +196,6 @@ impl AddressSpace {
         (addr - base < bytes).then_some((base, bytes))
     }
 
-    /// The slot that it was made in.
-    pub fn slot(&self) -> u16 {
-        self.slot
-    }
-
     /// Bytes allocated.
     pub fn used(&self) -> u64 {
         self.state().used
@@ -264,48 +206,69 @@ impl AddressSpace {
         self.limit
     }
 
-    /// Host address of device address 0: device address plus this is the host address.
+    /// Host address of device address 0: device address plus this is the host address. They are
+    /// the same (see [`crate::addresses`]).
     pub(crate) fn host_delta(&self) -> usize {
-        (self.host.as_ptr() as usize).wrapping_sub(self.base as usize)
+        0
     }
 
-    /// All live allocations, sorted by address, as a launch sees them.
+    /// All memory, sorted by address, as a launch sees it.
     pub(crate) fn snapshot(&self) -> Arc<[Range]> {
-        if let Some(s) = &self.state().snapshot {
-            return s.clone();
+        // Read before the ranges: a change in between makes the next launch look again.
+        let version = self.unified.version();
+        if let Some((of, ranges)) = &self.state().snapshot
+            && *of == version
+        {
+            return ranges.clone();
         }
         let mut s = self.state_mut();
-        let list: Arc<[Range]> = s
-            .live
-            .iter()
-            .map(|(&base, &bytes)| Range { base, bytes })
-            .collect();
-        s.snapshot = Some(list.clone());
+        let mut list = self.unified.ranges();
+        list.extend(s.live.iter().map(|(&base, &bytes)| Range {
+            base,
+            bytes,
+            writable: true,
+        }));
+        list.sort_unstable_by_key(|r| r.base);
+        let list: Arc<[Range]> = list.into();
+        s.snapshot = Some((version, list.clone()));
         list
     }
 
-    /// Host pointer of a range, checked to lie in one live allocation.
+    /// What the session has beside this space.
+    pub fn unified(&self) -> &Arc<Unified> {
+        &self.unified
+    }
+
+    /// Host pointer of a range that may be read and written: checked to lie in one live
+    /// allocation, or in memory of the session.
     pub fn host_range(&self, addr: u64, bytes: u64) -> Result<(*mut u8, usize), AccessError> {
-        let inside = self
-            .lookup(addr)
-            .is_some_and(|(base, len)| bytes <= len - (addr - base));
+        self.reach(addr, bytes, true)
+    }
+
+    /// The same for a range that is only read, unless `write`.
+    pub fn reach(
+        &self,
+        addr: u64,
+        bytes: u64,
+        write: bool,
+    ) -> Result<(*mut u8, usize), AccessError> {
+        if let Some((base, len)) = self.lookup(addr) {
+            if bytes > len - (addr - base) {
+                return Err(AccessError { addr, bytes });
+            }
+            let offset = (addr - self.region.base()) as usize;
+            return Ok((self.region.ptr().wrapping_add(offset), bytes as usize));
+        }
         // A range of no bytes may also stand at the end of an allocation or nowhere.
-        if !inside && bytes != 0 {
-            return Err(AccessError { addr, bytes });
+        if bytes == 0 {
+            return Ok((self.region.ptr(), 0));
         }
-        let offset = addr.wrapping_sub(self.base);
-        if offset > self.reserved as u64 {
-            return Ok((self.host.as_ptr(), 0));
-        }
-        Ok((
-            self.host.as_ptr().wrapping_add(offset as usize),
-            bytes as usize,
-        ))
+        self.unified.host_range(addr, bytes, write)
     }
 
     /// Copies host bytes to the device.
     pub fn write(&self, dst: u64, src: &[u8]) -> Result<(), AccessError> {
-        let (p, n) = self.host_range(dst, src.len() as u64)?;
+        let (p, n) = self.reach(dst, src.len() as u64, true)?;
         // SAFETY: `host_range` checked that `n` bytes at `p` lie in the mapping; `src` is
         // a live slice of `n` bytes, and `copy` allows overlap.
         unsafe { std::ptr::copy(src.as_ptr(), p, n) };
@@ -314,7 +277,7 @@ impl AddressSpace {
 
     /// Copies device bytes to the host.
     pub fn read(&self, src: u64, dst: &mut [u8]) -> Result<(), AccessError> {
-        let (p, n) = self.host_range(src, dst.len() as u64)?;
+        let (p, n) = self.reach(src, dst.len() as u64, false)?;
         // SAFETY: as in `write`, with the direction reversed.
         unsafe { std::ptr::copy(p, dst.as_mut_ptr(), n) };
         Ok(())
@@ -322,8 +285,8 @@ impl AddressSpace {
 
     /// Copies inside the device; the ranges may overlap.
     pub fn copy(&self, dst: u64, src: u64, bytes: u64) -> Result<(), AccessError> {
-        let (s, _) = self.host_range(src, bytes)?;
-        let (d, n) = self.host_range(dst, bytes)?;
+        let (s, _) = self.reach(src, bytes, false)?;
+        let (d, n) = self.reach(dst, bytes, true)?;
         // SAFETY: both ranges were checked to lie in the mapping; `copy` allows overlap.
         unsafe { std::ptr::copy(s, d, n) };
         Ok(())
@@ -345,7 +308,7 @@ impl AddressSpace {
                 bytes: u64::MAX,
             });
         };
-        let (p, n) = self.host_range(dst, bytes)?;
+        let (p, n) = self.reach(dst, bytes, true)?;
         if n == 0 {
             return Ok(());
         }
@@ -365,14 +328,6 @@ impl AddressSpace {
             }
         }
         Ok(())
-    }
-}
-
-impl Drop for AddressSpace {
-    fn drop(&mut self) {
-        // SAFETY: the mapping was made by `new` with this address and length and nothing
-        // can use it any more.
-        unsafe { libc::munmap(self.host.as_ptr().cast(), self.reserved) };
     }
 }
 
@@ -405,20 +360,16 @@ mod tests {
     }
 
     #[test]
-    fn spaces_in_different_slots_have_no_address_in_common() {
+    fn different_spaces_have_no_address_in_common() {
         let limit = 1 << 20;
-        let [a, b, last] = [0, 1, u16::MAX].map(|slot| AddressSpace::in_slot(limit, slot).unwrap());
-        let at = [&a, &b, &last].map(|space| space.alloc(1 << 20, 1).unwrap());
-        assert_eq!(at[0], DEVICE_BASE);
-        assert!(at[0] + (1 << 20) < at[1] && at[1] + (1 << 20) < at[2]);
+        let [a, b] = [0, 1].map(|_| AddressSpace::new(limit).unwrap());
+        let at = [&a, &b].map(|space| space.alloc(limit, 1).unwrap());
+        assert!(at[0].abs_diff(at[1]) >= limit);
         assert!(b.read(at[0], &mut [0]).is_err());
         b.write(at[1], &[7]).unwrap();
         let mut back = [0];
         b.read(at[1], &mut back).unwrap();
         assert_eq!(back, [7]);
-        // The greatest limit in the last slot stays far below 2^64.
-        let size = (MAX_LIMIT_BYTES * 2 + (64 << 20)).next_power_of_two();
-        assert!(DEVICE_BASE + (u64::from(u16::MAX) + 1) * size < 1 << 63);
     }
 
     #[test]
@@ -477,7 +428,7 @@ mod tests {
             s.free(*a).unwrap();
         }
         assert_eq!(s.used(), 0);
-        assert_eq!(s.state().free.len(), 1);
+        assert_eq!(s.state().free.pieces(), 1);
     }
 
     #[test]

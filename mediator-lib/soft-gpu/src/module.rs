@@ -3,12 +3,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::cache::{self, Parsed, Placed};
 use crate::exec::alu::Isa;
 use crate::function::{Function, ModuleData};
 use crate::image::{self, ImageError};
+use crate::ir::SystemCall;
 use crate::ir::windows::{FUNCTION_STEP, FUNCTION_WINDOW};
-use crate::memory::{AddressSpace, AllocError};
-use crate::ptx::ast::{InitValue, PtxModule, Symbol, Variable};
+use crate::memory::{AddressSpace, AllocError, MIN_ALIGN};
+use crate::ptx::ast::{InitValue, Linkage, PtxFunction, PtxModule, Symbol, Variable};
+use crate::ptx::link::{Input, link};
 use crate::ptx::types::Space;
 use crate::ptx::{self, PtxError};
 
@@ -17,9 +20,9 @@ pub const MAX_PTX_VERSION: (u32, u32) = (9, 9);
 /// Compute capability of the device, as `sm_90`.
 pub const COMPUTE_CAPABILITY: u32 = 90;
 
-/// Instructions up to which a module is checked whole when it is loaded; in a
-/// larger one a kernel is checked when it is first looked at.
-pub const MAX_EAGER_INSTRUCTIONS: usize = 5_000;
+/// Bytes of PTX up to which a module is checked whole when it is loaded; in a larger one a
+/// function is parsed and checked when it is first looked at.
+pub const MAX_EAGER_BYTES: usize = 256 << 10;
 
 /// How to load.
 #[derive(Clone, Copy, Debug, Default)]
@@ -28,6 +31,8 @@ pub struct LoadOptions {
     pub eager: bool,
     /// Use at most these vector instructions; none: the best that the host has.
     pub isa: Option<Isa>,
+    /// Neither look for the module among those loaded before nor keep it for later.
+    pub private: bool,
 }
 
 /// Why a module could not be loaded.
@@ -66,6 +71,9 @@ pub enum LoadError {
     /// An `.extern` variable has no definition.
     #[error("Unresolved extern variable '{0}' in whole program compilation")]
     UnresolvedSymbol(String),
+    /// The linker's log: symbols that are missing or have several definitions.
+    #[error("{0}")]
+    UnresolvedSymbols(String),
 }
 
 impl From<ImageError> for LoadError {
@@ -106,6 +114,12 @@ struct Allocations {
     list: Vec<u64>,
 }
 
+impl Drop for Module {
+    fn drop(&mut self) {
+        self.functions.iter().for_each(|f| f.trim());
+    }
+}
+
 impl Drop for Allocations {
     fn drop(&mut self) {
         for &a in &self.list {
@@ -114,39 +128,76 @@ impl Drop for Allocations {
     }
 }
 
+/// Finds memory for all managed variables of a module: so many bytes, at a multiple of
+/// [`MANAGED_ALIGN`].
+pub type ManagedMemory<'a> = &'a mut dyn FnMut(u64) -> Result<u64, AllocError>;
+
+/// Alignment of the memory of managed variables: the largest that a variable may ask for.
+pub const MANAGED_ALIGN: u64 = 4096;
+
 impl Module {
-    /// Loads PTX text (the first NUL ends it) or a fatbin.
+    /// Loads PTX text (the first NUL ends it) or a fatbin. Managed variables are like others.
     pub fn load(
         image: &[u8],
         opts: &LoadOptions,
         space: &Arc<AddressSpace>,
     ) -> Result<Module, LoadError> {
-        let source = image::ptx_text(image, COMPUTE_CAPABILITY)?;
-        let ptx = ptx::parse(&source).map_err(|e| {
-            // A version from the future explains any syntax error after it.
-            match ptx_version(&source).filter(|&v| v > MAX_PTX_VERSION) {
-                Some((major, minor)) => LoadError::UnsupportedPtxVersion { major, minor },
-                None => e.into(),
+        Module::load_beside(image, opts, space, None)
+    }
+
+    /// The same with memory for managed variables, which kernels reach and which stays the caller's.
+    /// Nobody is asked where there are none.
+    pub fn load_beside(
+        image: &[u8],
+        opts: &LoadOptions,
+        space: &Arc<AddressSpace>,
+        managed: Option<ManagedMemory<'_>>,
+    ) -> Result<Module, LoadError> {
+        let linked = image::linked_texts(image)?;
+        let chosen = match linked {
+            Some(_) => None,
+            None => Some(image::choose(image, COMPUTE_CAPABILITY)?),
+        };
+        let before = chosen
+            .as_ref()
+            .filter(|_| !opts.private)
+            .and_then(|c| cache::parsed(c.bytes()));
+        let (source, ptx) = match (&before, linked, &chosen) {
+            (Some(p), ..) => (p.source.clone(), p.ptx.clone()),
+            (None, Some(texts), _) => linked_module(texts)?,
+            (None, None, Some(c)) => {
+                let source = Arc::new(c.text()?);
+                let ptx = parse_scope(&source)?;
+                // A function with a second name is resolved as the linker does.
+                if ptx.aliases.is_empty() {
+                    (source, Arc::new(ptx))
+                } else {
+                    linked_module(vec![source.as_ref().clone()])?
+                }
             }
-        })?;
-        if ptx.version > MAX_PTX_VERSION {
-            return Err(LoadError::UnsupportedPtxVersion {
-                major: ptx.version.0,
-                minor: ptx.version.1,
-            });
-        }
-        if ptx.target > COMPUTE_CAPABILITY {
-            return Err(LoadError::NoBinaryForGpu);
-        }
+            (None, None, None) => return Err(LoadError::NoBinaryForGpu),
+        };
+        let eager = opts.eager || source.len() <= MAX_EAGER_BYTES;
+        check_bodies(
+            &source,
+            ptx.functions.iter().filter(|f| eager || f.has_statics()),
+        )?;
         let mut allocations = Allocations {
             space: space.clone(),
             list: Vec::new(),
         };
         let mut globals = HashMap::new();
         let mut addresses = Vec::with_capacity(ptx.vars.len());
-        for v in &ptx.vars {
+        let managed = match managed {
+            Some(find) => place_managed(&ptx.vars, find)?,
+            None => HashMap::new(),
+        };
+        for (k, v) in ptx.vars.iter().enumerate() {
             addresses.push(if matches!(v.space, Space::Global | Space::Const) {
-                let a = allocate(v, space, &mut allocations)?;
+                let a = match managed.get(&k) {
+                    Some(a) => *a,
+                    None => allocate(v, space, &mut allocations)?,
+                };
                 globals.insert(v.name.clone(), (a, v.bytes));
                 a
             } else {
@@ -156,7 +207,8 @@ impl Module {
         let mut locals = HashMap::new();
         let mut pending: Vec<(u64, &Variable)> = Vec::new();
         for (f, function) in ptx.functions.iter().enumerate() {
-            for (k, v) in function.body.iter().flat_map(|b| &b.vars).enumerate() {
+            let body = function.has_statics().then(|| function.body()).flatten();
+            for (k, v) in body.iter().flat_map(|b| &b.vars).enumerate() {
                 if matches!(v.space, Space::Global | Space::Const) {
                     let a = allocate(v, space, &mut allocations)?;
                     locals.insert((f as u32, k as u32), a);
@@ -183,6 +235,18 @@ impl Module {
             addresses,
             locals,
         });
+        if before.is_none()
+            && !opts.private
+            && let Some(chosen) = &chosen
+        {
+            let parsed = Parsed {
+                source: data.source.clone(),
+                ptx: data.ptx.clone(),
+            };
+            cache::keep(chosen.bytes(), &parsed);
+        }
+        let known = cache::placed(&data);
+        let data = known.as_ref().map_or(data, |k| k.data.clone());
         let mut m = Module {
             data,
             functions: Vec::new(),
@@ -191,23 +255,26 @@ impl Module {
             allocations,
             log: String::new(),
         };
-        for (k, f) in m.data.ptx.functions.iter().enumerate() {
-            if f.entry
-                && let Some(f) = Function::new(&m.data, k as u32)
-            {
-                m.by_name.insert(f.name().to_owned(), m.functions.len());
-                m.functions.push(Arc::new(f));
+        m.functions = match known {
+            Some(k) => k.functions,
+            None => {
+                let own = |(k, f): (usize, &PtxFunction)| {
+                    let f = f.entry.then(|| Function::new(&m.data, k as u32));
+                    f.flatten().map(Arc::new)
+                };
+                let list = m.data.ptx.functions.iter().enumerate();
+                let placed = Placed {
+                    functions: list.filter_map(own).collect(),
+                    data: m.data.clone(),
+                };
+                cache::place(&placed);
+                placed.functions
             }
+        };
+        for (k, f) in m.functions.iter().enumerate() {
+            m.by_name.insert(f.name().to_owned(), k);
         }
-        let size: usize = m
-            .data
-            .ptx
-            .functions
-            .iter()
-            .filter_map(|f| f.body.as_ref())
-            .map(|b| b.insns.len())
-            .sum();
-        if opts.eager || size <= MAX_EAGER_INSTRUCTIONS {
+        if eager {
             m.check()?;
         }
         Ok(m)
@@ -250,6 +317,17 @@ impl Module {
         self.globals.get(name).copied()
     }
 
+    /// Whether it calls device `malloc` or `free`: its context needs a heap.
+    pub fn uses_heap(&self) -> bool {
+        let mut external = self.data.ptx.functions.iter().filter(|f| !f.defined());
+        external.any(|f| {
+            matches!(
+                SystemCall::of(&f.name),
+                Some(SystemCall::Malloc | SystemCall::Free)
+            )
+        })
+    }
+
     /// What there is to say about the load.
     pub fn info_log(&self) -> &str {
         &self.log
@@ -271,6 +349,61 @@ impl Module {
     }
 }
 
+/// An error of the text; a version from the future explains any syntax error after it.
+fn wrong(source: &str, e: PtxError) -> LoadError {
+    match ptx_version(source).filter(|&v| v > MAX_PTX_VERSION) {
+        Some((major, minor)) => LoadError::UnsupportedPtxVersion { major, minor },
+        None => e.into(),
+    }
+}
+
+fn check_bodies<'a>(
+    source: &str,
+    mut functions: impl Iterator<Item = &'a PtxFunction>,
+) -> Result<(), LoadError> {
+    functions.try_for_each(|f| match f.parsed() {
+        Some(Err(e)) => Err(wrong(source, e.clone())),
+        _ => Ok(()),
+    })
+}
+
+/// Parses the module scope of a text and checks that this device can execute it.
+fn parse_scope(source: &Arc<String>) -> Result<PtxModule, LoadError> {
+    let ptx = ptx::parse(source).map_err(|e| wrong(source, e))?;
+    if ptx.version > MAX_PTX_VERSION {
+        return Err(LoadError::UnsupportedPtxVersion {
+            major: ptx.version.0,
+            minor: ptx.version.1,
+        });
+    }
+    if ptx.target > COMPUTE_CAPABILITY {
+        return Err(LoadError::NoBinaryForGpu);
+    }
+    Ok(ptx)
+}
+
+/// The same with all bodies.
+pub(crate) fn parse_text(source: &Arc<String>) -> Result<PtxModule, LoadError> {
+    let ptx = parse_scope(source)?;
+    check_bodies(source, ptx.functions.iter())?;
+    Ok(ptx)
+}
+
+/// Several texts as one module.
+fn linked_module(texts: Vec<String>) -> Result<(Arc<String>, Arc<PtxModule>), LoadError> {
+    let mut inputs = Vec::new();
+    for text in texts {
+        let source = Arc::new(text);
+        inputs.push(Input {
+            name: format!("input {}", inputs.len() + 1),
+            module: parse_text(&source)?,
+            source,
+        });
+    }
+    let (source, ptx) = link(inputs).map_err(LoadError::UnresolvedSymbols)?;
+    Ok((Arc::new(source), Arc::new(ptx)))
+}
+
 fn ptx_version(source: &str) -> Option<(u32, u32)> {
     let at = source.find(".version")?;
     let word = source.get(at + 8..)?.split_whitespace().next()?;
@@ -278,8 +411,37 @@ fn ptx_version(source: &str) -> Option<(u32, u32)> {
     Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
+/// Addresses of a module's managed variables, by their places in the list.
+fn place_managed(
+    vars: &[Variable],
+    find: ManagedMemory<'_>,
+) -> Result<HashMap<usize, u64>, LoadError> {
+    let mut places = HashMap::new();
+    let mut end = 0u64;
+    for (k, v) in vars.iter().enumerate() {
+        if !v.managed || v.space != Space::Global {
+            continue;
+        }
+        if v.linkage == Linkage::Extern {
+            return Err(LoadError::UnresolvedSymbol(v.name.clone()));
+        }
+        // An overflow is more than anybody has.
+        let at = end.checked_next_multiple_of(v.align.max(MIN_ALIGN));
+        let at = at.unwrap_or(u64::MAX);
+        places.insert(k, at);
+        end = at.saturating_add(v.bytes.max(1));
+    }
+    if end > 0 {
+        let base = find(end)?;
+        places
+            .values_mut()
+            .for_each(|at| *at = at.wrapping_add(base));
+    }
+    Ok(places)
+}
+
 fn allocate(v: &Variable, space: &AddressSpace, list: &mut Allocations) -> Result<u64, LoadError> {
-    if v.external {
+    if v.linkage == Linkage::Extern {
         return Err(LoadError::UnresolvedSymbol(v.name.clone()));
     }
     let a = space.alloc(v.bytes.max(1), v.align)?;

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use common::{Arg, Device, devices};
 use vgpu_soft_gpu::{
-    Abort, AddressSpace, Gpu, LaunchConfig, LaunchError, LaunchOptions, LoadError, LoadOptions,
-    Module,
+    Abort, AddressSpace, Gpu, Jit, LaunchConfig, LaunchError, LaunchOptions, LoadError,
+    LoadOptions, Module,
 };
 
 const KERNELS: &str = r#"
@@ -283,6 +283,8 @@ fn an_endless_kernel_ends_when_aborted() {
                 let h = s.spawn(|| {
                     let opts = LaunchOptions {
                         reference: d.reference,
+                        jit: d.jit,
+                        ..LaunchOptions::default()
                     };
                     d.gpu.launch(&d.space, &f, &cfg, &[], &opts, &abort)
                 });
@@ -542,7 +544,11 @@ fn mutated_programs_never_harm_the_host() {
                     .cycle()
                     .take(f.param_bytes() as usize)
                     .collect();
-                for reference in [false, true] {
+                for (reference, jit) in [
+                    (false, Jit::Always),
+                    (false, Jit::Never),
+                    (true, Jit::Never),
+                ] {
                     abort.clear();
                     let cfg = LaunchConfig {
                         grid: [2, 1, 1],
@@ -554,7 +560,11 @@ fn mutated_programs_never_harm_the_host() {
                         f,
                         &cfg,
                         &params,
-                        &LaunchOptions { reference },
+                        &LaunchOptions {
+                            reference,
+                            jit,
+                            ..LaunchOptions::default()
+                        },
                         &abort,
                     );
                     assert!(
@@ -592,4 +602,127 @@ fn freeing_during_a_launch_does_not_crash_the_host() {
         });
         d.space.free(a).unwrap();
     });
+}
+
+#[test]
+fn what_nothing_defines_is_no_way_out() {
+    // `a` has a definition that is one value for the warp, and another one made of a register without any. The
+    // load's and the sum's results are of the same kind.
+    const TEXT: &str = ".version 8.0\n.target sm_80\n.address_size 64\n
+        .visible .entry k(.param .u64 o) {
+        .reg .b32 %none, %a, %b, %c, %i; .reg .b64 %q<4>; .reg .pred %p, %pn;
+        ld.param.u64 %q0, [o]; mov.u32 %i, 3; mov.u32 %a, 5; mov.u32 %b, 6; mov.u64 %q1, 7;
+        L: st.global.v2.u32 [%q0], {%a, %b};
+        add.s32 %a, %none, 1;
+        mad.wide.s32 %q1, %none, 4, %q1;
+        selp.b32 %b, %a, 3, %pn;
+        add.s32 %i, %i, -1; setp.gt.s32 %p, %i, 0; @%p bra L;
+        add.s64 %q2, %q0, 8; and.b64 %q1, %q1, 0; add.s64 %q2, %q2, %q1;
+        st.global.u32 [%q2], 9; @%pn bra E; st.global.u32 [%q2+4], 11; E: ret; }";
+    for d in &devices(TEXT) {
+        let o = d.upload(&[0u32; 4]);
+        d.launch("k", 2, 64, &[Arg::Ptr(o)]);
+        let got = d.download::<u32>(o, 4);
+        assert_eq!(got[2..], [9, 11], "{got:?}");
+    }
+}
+
+#[test]
+fn offsets_of_more_than_32_bits_count_whole() {
+    let far = [
+        1i64 << 30,
+        (1 << 31) - 8,
+        1 << 32,
+        -(1 << 32),
+        -(1 << 31),
+        1 << 45,
+        i64::MIN,
+    ];
+    for offset in far.into_iter().flat_map(|o| [o.wrapping_sub(4), o, o + 4]) {
+        let text = format!(
+            ".version 8.0\n.target sm_80\n.address_size 64\n
+            .visible .entry k(.param .u64 p, .param .u64 o) {{
+            .reg .b32 %r<4>, %v<4>; .reg .b64 %q<4>;
+            ld.param.u64 %q0, [p]; ld.param.u64 %q1, [o]; mov.u32 %r0, %tid.x;
+            ld.global.u32 %r1, [%q0+{offset}]; mad.wide.u32 %q2, %r0, 4, %q0;
+            ld.global.u32 %r2, [%q2+{offset}]; st.global.u32 [%q2+{offset}], %r0;
+            ld.global.v2.u32 {{%v0, %v1}}, [%q0+{offset}];
+            mad.wide.u32 %q3, %r0, 4, %q1; add.u32 %r1, %r1, %r2; add.u32 %r1, %r1, %v1;
+            st.global.u32 [%q3], %r1; ret; }}"
+        );
+        for d in &devices(&text) {
+            let (a, o) = (d.upload(&[5u32; 32]), d.upload(&[0u32; 32]));
+            let p = a.wrapping_sub(offset as u64);
+            // What is at the address without its upper half is not the kernel's, and mostly nothing.
+            d.launch("k", 1, 32, &[Arg::Ptr(p), Arg::Ptr(o)]);
+            assert_eq!(
+                d.download::<u32>(a, 32),
+                (0..32).collect::<Vec<_>>(),
+                "{offset}"
+            );
+            let got = d.download::<u32>(o, 32);
+            assert!(got.iter().all(|v| *v == 11), "{offset}: {got:?}");
+        }
+    }
+}
+
+#[test]
+fn a_limit_on_time_ends_every_kind_of_loop() {
+    const TEXT: &str = ".version 8.0\n.target sm_80\n.address_size 64\n
+        .func f() { ret; }
+        .visible .entry plain() { L: bra L; }
+        .visible .entry barrier() { L: bar.sync 0; bra L; }
+        .visible .entry divergent() { .reg .b32 %r; .reg .pred %p; mov.u32 %r, %tid.x; setp.eq.u32 %p, %r, 3;
+        L: @%p bra M; bar.warp.sync -1; bra L; M: bar.warp.sync -1; bra L; }
+        .visible .entry calls() { L: call f; bra L; }
+        .visible .entry ballots() { .reg .b32 %r; .reg .pred %p; L: vote.sync.ballot.b32 %r, %p, -1; bar.sync 0; bra L; }";
+    for d in &devices(TEXT) {
+        for f in d.module.functions() {
+            for threads in [32, 96] {
+                let config = LaunchConfig {
+                    grid: [2, 1, 1],
+                    block: [threads, 1, 1],
+                    dynamic_shared_bytes: 0,
+                };
+                let options = LaunchOptions {
+                    reference: d.reference,
+                    jit: d.jit,
+                    time_limit: Some(Duration::from_millis(20)),
+                    ..LaunchOptions::default()
+                };
+                let run = |abort| d.gpu.launch(&d.space, f, &config, &[], &options, abort);
+                let e = run(&Abort::new()).unwrap_err();
+                assert!(
+                    matches!(e, LaunchError::TimedOut { .. }),
+                    "{}: {e}",
+                    f.name()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_block_after_one_that_left_the_optimised_code_has_its_own_registers() {
+    // In every other block the 32-bit series wraps, and its warps go on in the reference code.
+    const TEXT: &str = ".version 8.0\n.target sm_80\n.address_size 64\n
+        .visible .entry k(.param .u64 o) {
+        .reg .b32 %r<16>; .reg .b64 %q<4>; .reg .f32 %f<5>; .reg .pred %p;
+        ld.param.u64 %q0, [o]; mov.u32 %r0, %tid.x; mov.u32 %r1, %ctaid.x; mov.u32 %r2, %ntid.x;
+        and.b32 %r3, %r1, 1; setp.eq.u32 %p, %r3, 0; selp.b32 %r4, -16, 0, %p;
+        mad.lo.u32 %r5, %r0, 4, %r4; mul.wide.u32 %q1, %r5, 1; cvt.u32.u64 %r6, %q1;
+        mov.b32 %r7, 0x3c003c00; mov.f32 %f0, 0f3F800000; cvt.rn.f32.u32 %f4, %r6;
+        mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%f0, %f1, %f2, %f3}, {%r7, %r7, %r7, %r7}, {%r7, %r7}, {%f0, %f0, %f0, %f0};
+        mad.lo.u32 %r8, %r1, %r2, %r0; mad.wide.u32 %q2, %r8, 16, %q0;
+        st.global.v4.f32 [%q2], {%f0, %f1, %f2, %f4}; ret; }";
+    for d in &devices(TEXT) {
+        let o = d.upload(&vec![0f32; 16 * 64 * 4]);
+        let stats = d.launch("k", 16, 64, &[Arg::Ptr(o)]);
+        assert_eq!(stats.deopts > 0, !d.reference);
+        let want: Vec<f32> = (0..16u32)
+            .flat_map(|b| (0..64u32).map(move |t| (4 * t).wrapping_sub(16 * (1 - b % 2))))
+            .flat_map(|v| [17.0, 17.0, 17.0, v as f32])
+            .collect();
+        assert_eq!(d.download::<f32>(o, want.len()), want);
+    }
 }

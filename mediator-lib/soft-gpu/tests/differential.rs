@@ -303,8 +303,15 @@ fn evaluate(program: &[Stmt], warp: &mut Threads, table: &[u32]) {
 #[test]
 fn random_programs_agree() {
     let table: Vec<u32> = (0..64u32).map(|i| i.wrapping_mul(2_654_435_761)).collect();
-    let mut random = Random(7);
-    for round in 0..400 {
+    // More programs than a normal run has time for: `VGPU_FUZZ_ROUNDS=100000`.
+    let rounds = std::env::var("VGPU_FUZZ_ROUNDS")
+        .ok()
+        .and_then(|n| n.parse().ok());
+    let seed = std::env::var("VGPU_FUZZ_SEED")
+        .ok()
+        .and_then(|n| n.parse().ok());
+    let mut random = Random(seed.unwrap_or(7));
+    for round in 0..rounds.unwrap_or(400) {
         let program = block(&mut random, 3, true);
         let text = ptx(&program);
         let mut program = program;
@@ -344,8 +351,9 @@ fn random_programs_agree() {
                 let got = d.download::<u32>(o, want.len());
                 if let Some(k) = (0..want.len()).find(|&k| got[k] != want[k]) {
                     panic!(
-                        "round {round}, block {x}x{y}, reference {}: thread {} register {}: got {:#x}, expected {:#x}\n{text}",
+                        "round {round}, block {x}x{y}, reference {}, {:?}: thread {} register {}: got {:#x}, expected {:#x}\n{text}",
                         d.reference,
+                        d.jit,
                         k / REGS,
                         k % REGS,
                         got[k],

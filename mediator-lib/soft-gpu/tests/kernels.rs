@@ -32,6 +32,26 @@ fn recursion_and_function_pointers() {
 }
 
 #[test]
+fn a_pointer_that_another_kernel_took_can_be_called() {
+    const TEXT: &str = ".version 8.0\n.target sm_80\n.address_size 64\n
+        .func (.param .b32 r) twice(.param .b32 a) { .reg .b32 %m<2>; .shared .align 4 .b8 own[8];
+        ld.param.b32 %m0, [a]; st.shared.u32 [own+4], %m0; ld.shared.u32 %m1, [own+4];
+        add.u32 %m0, %m0, %m1; st.param.b32 [r], %m0; ret; }
+        .visible .entry take(.param .u64 o) { .reg .b64 %q<2>;
+        ld.param.u64 %q0, [o]; mov.u64 %q1, twice; st.global.u64 [%q0], %q1; ret; }
+        .visible .entry use(.param .u64 o) { .reg .b64 %q<2>; .reg .b32 %r<2>; .param .b32 a; .param .b32 b;
+        ld.param.u64 %q0, [o]; ld.global.u64 %q1, [%q0]; mov.u32 %r0, 21; st.param.b32 [a], %r0;
+        P: .callprototype (.param .b32 _) _ (.param .b32 _); call (b), %q1, (a), P;
+        ld.param.b32 %r1, [b]; st.global.u32 [%q0], %r1; ret; }";
+    for d in &devices(TEXT) {
+        let o = d.upload(&[0u64]);
+        d.launch("take", 1, 1, &[Arg::Ptr(o)]);
+        d.launch("use", 1, 1, &[Arg::Ptr(o)]);
+        assert_eq!(d.download::<u32>(o, 1), [42]);
+    }
+}
+
+#[test]
 fn divergent_loops() {
     let n = 3000;
     let input: Vec<u32> = (1..=n).collect();
@@ -287,5 +307,24 @@ fn matrix_products() {
             d.try_launch(kernel, grid, block, 0, &args).unwrap();
             assert_eq!(d.download::<f32>(dc, n * n), want, "{kernel} {block:?}");
         }
+    }
+}
+
+/// PTX ISA, "Arrays as Operands": a name with an index is the address of that element.
+#[test]
+fn elements_of_arrays_by_index() {
+    let source = ".version 7.8\n.target sm_90\n.address_size 64\n\
+        .global .u32 table[4] = {10, 20, 30, 40};\n\
+        .visible .entry elements(.param .u64 out) {\n\
+        .reg .u64 %o, %g, %s; .reg .u32 %a, %b, %c;\n\
+        .shared .align 16 .b8 bytes[64];\n\
+        ld.param.u64 %o, [out];\n\
+        mov.u64 %g, table[3]; ld.global.u32 %a, [%g]; ld.global.u32 %b, [table[1]];\n\
+        mov.u64 %s, bytes[8]; st.shared.u32 [%s], %b; ld.shared.u32 %c, [bytes[8]];\n\
+        st.global.u32 [%o], %a; st.global.u32 [%o+4], %b; st.global.u32 [%o+8], %c; ret; }";
+    for d in devices(source) {
+        let o = d.upload(&[0u32; 3]);
+        d.launch("elements", 1, 1, &[Arg::Ptr(o)]);
+        assert_eq!(d.download::<u32>(o, 3), [40, 20, 20]);
     }
 }

@@ -56,6 +56,32 @@ pub fn set_elements(dst: DevPtr, width: u8) -> Result<(), Status> {
     }
 }
 
+/// Size and alignment of reserved addresses.
+///
+/// # Errors
+/// `ERROR_INVALID_VALUE` unless the size is a multiple of the granularity, and the alignment 0 or a
+/// power of two.
+pub fn reservation(bytes: u64, align: u64, granularity: u64) -> Result<(), Status> {
+    physical(bytes, granularity)?;
+    if align == 0 || align.is_power_of_two() {
+        Ok(())
+    } else {
+        Err(Status::ERROR_INVALID_VALUE)
+    }
+}
+
+/// Size of physical memory.
+///
+/// # Errors
+/// `ERROR_INVALID_VALUE` unless it is a multiple of the granularity.
+pub fn physical(bytes: u64, granularity: u64) -> Result<(), Status> {
+    if bytes > 0 && bytes.is_multiple_of(granularity) {
+        Ok(())
+    } else {
+        Err(Status::ERROR_INVALID_VALUE)
+    }
+}
+
 fn known(flags: u32, known: u32) -> Result<u32, Status> {
     if flags & !known == 0 {
         Ok(flags)

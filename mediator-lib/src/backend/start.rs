@@ -73,6 +73,17 @@ impl Start {
         }
     }
 
+    /// The primary context.
+    pub fn primary(&self) -> Option<CtxId> {
+        self.primary.map(|(ctx, _)| ctx)
+    }
+
+    /// The primary context where one user is left.
+    pub fn last_user(&self, device: u32) -> Result<Option<CtxId>, Status> {
+        self.require_device(device)?;
+        Ok(self.primary.filter(|(_, users)| *users == 1).map(|p| p.0))
+    }
+
     /// Forgets the primary context, which is to be destroyed.
     pub fn reset(&mut self, device: u32) -> Result<Option<CtxId>, Status> {
         self.require_device(device)?;

@@ -1,10 +1,12 @@
 //! Sessions, handles, and what a driver may lack.
 
 use vgpu_protocol::Status;
-use vgpu_protocol::calls::{CtxId, DevPtr, EventId, ModuleId, StreamId};
+use vgpu_protocol::calls::{CtxId, DevPtr, EventId, LaunchAttribute, ModuleId, StreamId};
 use vgpu_protocol::limits::{MAX_CONTEXTS, MAX_MODULES, MAX_STREAMS};
 
-use crate::harness::{Channel, DEFAULT, FakeDriver, KIB, MIB, eventually, fill_params, span};
+use crate::harness::{
+    Channel, DEFAULT, FakeDriver, KIB, MIB, OpenDriver, eventually, fill_params, span,
+};
 
 const INVALID_VALUE: Status = Status::ERROR_INVALID_VALUE;
 const INVALID_HANDLE: Status = Status::ERROR_INVALID_HANDLE;
@@ -81,12 +83,8 @@ fn the_device_table_says_what_is_carried() {
             .map(|(_, v)| *v)
     };
     assert_eq!(value(16), Some(132));
-    assert_eq!(
-        value(83),
-        Some(0),
-        "managed memory is not carried, whatever the GPU can do"
-    );
-    assert_eq!(value(95), Some(0), "nor are cooperative launches");
+    assert_eq!(value(95), Some(1), "cooperative launches are carried");
+    assert_eq!(value(83), Some(1), "managed memory is this project's own");
     assert_eq!(value(141), None, "unknown to the driver");
 }
 
@@ -247,4 +245,68 @@ fn a_session_has_its_maximum_of_streams_and_modules_and_no_more() {
         load().expect("room");
     }
     assert_eq!(load().err(), Some(Status::ERROR_OUT_OF_MEMORY));
+}
+
+/// The driver's memory for them is not the guest's: an address would be one that its program cannot use.
+#[test]
+fn managed_variables_are_refused() {
+    let driver = FakeDriver::new("");
+    let mut c = Channel::open(&driver.open());
+    let ctx = c.context();
+    let text = b".version 8.0\n.global .attribute(.managed) .align 4 .b8 shared[8];\n\
+        .global .align 4 .b8 own[8];\n";
+    let loaded = c.session.module_load(ctx, text, Vec::new());
+    let loaded = loaded.expect("an answer");
+    assert_eq!((loaded.status, loaded.managed_bytes), (0, 0));
+    let mut global = |name| c.session.module_get_global(ctx, loaded.module, name);
+    assert_eq!(global("shared"), Err(Status::ERROR_NOT_SUPPORTED));
+    assert_eq!(global("own").map(|(_, bytes)| bytes), Ok(8));
+}
+
+#[test]
+fn launches_have_their_attributes() {
+    let driver = FakeDriver::new("");
+    let mut c = Channel::open(&driver.open());
+    let ctx = c.context();
+    let module = c.module(ctx);
+    let nothing = c.kernel(ctx, module, "nothing").function;
+    let mut launch = |blocks: u32, attributes: &[(u32, u64)]| {
+        let attributes = attributes.iter().map(|(id, value)| LaunchAttribute {
+            id: *id,
+            value: [*value, 1, 0, 0, 0, 0, 0, 0],
+        });
+        let (grid, block) = ([blocks, 1, 1], [1; 3]);
+        c.session.launch_kernel_ex(
+            ctx,
+            nothing,
+            grid,
+            block,
+            0,
+            DEFAULT,
+            attributes.collect(),
+            &[],
+        )
+    };
+    // Priority and programmatic stream serialization, a cooperative launch, a cluster of 2 × 1 × 1.
+    assert_eq!(
+        launch(1, &[(8, 1), (6, 1), (2, 1), (4, 2 | 1 << 32)]),
+        Ok(())
+    );
+    assert_eq!(driver.count("cuLaunchKernelEx"), 1);
+    assert_eq!(launch(133, &[(2, 0)]), Ok(()));
+    assert_eq!(
+        launch(133, &[(2, 1)]),
+        Err(Status(720)),
+        "too large to be cooperative"
+    );
+    let before = driver.calls().len();
+    assert_eq!(
+        launch(1, &[(7, 1)]),
+        Err(Status::ERROR_NOT_SUPPORTED),
+        "an event"
+    );
+    assert_eq!(launch(1, &[(77, 1)]), Err(INVALID_VALUE));
+    assert_eq!(driver.calls().len(), before, "nothing reached the driver");
+    drop(c);
+    driver.assert_all_freed();
 }

@@ -3,12 +3,18 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use vgpu_mediator::backend::BackendSession;
 use vgpu_mediator::backend::cuda::{CudaBackend, MAX_UNENDED_SESSIONS};
 use vgpu_mediator::budget::Budget;
 use vgpu_protocol::Status;
-use vgpu_protocol::calls::{CtxId, DevPtr, EventId, StreamId};
+use vgpu_protocol::calls::{
+    CtxId, DevPtr, EventId, GraphChange, GraphId, GraphNode, MemOp, StreamId, request,
+};
 
-use crate::harness::{Channel, DEFAULT, FakeDriver, KIB, MIB, PTX, eventually, fill_params, span};
+use crate::harness::{
+    Channel, DEFAULT, FakeDriver, KIB, MIB, OpenDriver, PTX, eventually, fill_params, list, node,
+    span,
+};
 
 const ILLEGAL: Status = Status::ERROR_ILLEGAL_ADDRESS;
 
@@ -234,14 +240,27 @@ fn sessions_that_do_not_end_are_counted() {
     });
 }
 
+/// Uses virtual memory management.
+fn mappings(s: &mut dyn BackendSession, ctx: CtxId) -> Result<(), Status> {
+    let bytes = s.physical_granularity(ctx, 0)?;
+    let base = s.address_reserve(ctx, 2 * bytes, 0, DevPtr(0))?;
+    let physical = s.physical_create(ctx, bytes)?;
+    s.physical_map(ctx, base, bytes, physical)?;
+    s.physical_set_access(ctx, base, bytes, 3)?;
+    s.physical_unmap(ctx, base, bytes)?;
+    s.physical_release(ctx, physical)?;
+    s.address_free(ctx, base, 2 * bytes)
+}
+
 /// Uses every call that reaches the driver, up to the first error.
 fn everything(c: &mut Channel) -> Result<(), Status> {
     c.session.init(CtxId(0), 0)?;
     let ctx = c.session.ctx_create(CtxId(0), 0, 0)?;
-    let s = &mut c.session;
+    let s = &mut *c.session;
     let loaded = s.module_load(ctx, PTX.as_bytes(), Vec::new())?;
     Status(loaded.status).ok()?;
     let fill = s.module_get_function(ctx, loaded.module, "fill")?;
+    s.module_functions(ctx, loaded.module)?;
     s.func_set_attribute(ctx, fill.function, 8, 1024)?;
     let (table, _) = s.module_get_global(ctx, loaded.module, "table")?;
     s.ctx_set_limit(ctx, 2, 2 * MIB)?;
@@ -253,6 +272,36 @@ fn everything(c: &mut Channel) -> Result<(), Status> {
         s.event_create(ctx, EventId(event), 0)?;
     }
     s.event_record(ctx, EventId(1), StreamId(1), 0)?;
+    s.launch_host_func(ctx, StreamId(1), 5)?;
+    let mut called = false;
+    eventually("the function is called", || {
+        called = called || c.callbacks.next().is_some();
+        called || s.stream_query(ctx, StreamId(1)) != Err(Status::ERROR_NOT_READY)
+    });
+    c.callbacks.done(1);
+    let operation = MemOp {
+        kind: 2,
+        address: memory,
+        value: 1,
+        flags: 0,
+    };
+    s.stream_batch_mem_op(ctx, StreamId(1), vec![operation])?;
+    let nodes = list(&[
+        node(|w| request::memset(w, memory, 4, 9, 4, StreamId(0)), &[]),
+        GraphNode::default(),
+    ]);
+    s.graph_instantiate(ctx, GraphId(1), &nodes)?;
+    s.graph_upload(ctx, GraphId(1), StreamId(1))?;
+    s.graph_launch(ctx, GraphId(1), StreamId(1))?;
+    let change = node(|w| request::memset(w, memory, 4, 8, 4, StreamId(0)), &[]);
+    let change = GraphChange {
+        node: 0,
+        opcode: change.opcode,
+        request: change.request,
+    };
+    s.graph_update(ctx, GraphId(1), &list(&[change]))?;
+    s.graph_launch(ctx, GraphId(1), StreamId(1))?;
+    s.graph_destroy(ctx, GraphId(1))?;
     s.launch_kernel(
         ctx,
         fill.function,
@@ -261,6 +310,18 @@ fn everything(c: &mut Channel) -> Result<(), Status> {
         0,
         StreamId(1),
         &fill_params(memory, 1, 4),
+    )?;
+    let shape = ([1; 3], [1; 3]);
+    let params = fill_params(memory, 1, 4);
+    s.launch_kernel_ex(
+        ctx,
+        fill.function,
+        shape.0,
+        shape.1,
+        0,
+        StreamId(1),
+        Vec::new(),
+        &params,
     )?;
     s.memcpy_htod_inline(ctx, table, StreamId(1), &[1; 64])?;
     s.memcpy_htod(ctx, memory, StreamId(1), span(0, 128 * KIB))?;
@@ -285,8 +346,18 @@ fn everything(c: &mut Channel) -> Result<(), Status> {
     s.ctx_synchronize(ctx)?;
     s.event_destroy(ctx, EventId(1))?;
     s.stream_destroy(ctx, StreamId(1))?;
+    let link = s.link_create(ctx, Vec::new())?;
+    let added = s.link_add(ctx, link, 1, "a.ptx", Vec::new(), b".version 8.0\n")?;
+    Status(added.status).ok()?;
+    let (linked, _) = s.link_complete(ctx, link)?;
+    Status(linked.status).ok()?;
+    s.link_destroy(ctx, link)?;
     s.module_unload(ctx, loaded.module)?;
     s.mem_free(ctx, memory)?;
+    let (_, pinned) = s.host_alloc(ctx, 4096)?;
+    s.host_free(ctx, pinned)?;
+    s.managed_alloc(ctx, 4096)?;
+    mappings(s, ctx)?;
     s.ctx_destroy(ctx, ctx)
 }
 
@@ -346,7 +417,13 @@ fn every_call_of_the_driver_is_reached() {
 #[test]
 fn whichever_call_fails_everything_is_freed_and_the_next_session_works() {
     for call in calls_of_everything() {
-        if call == "cuCtxDestroy_v2" {
+        let undone = [
+            "cuCtxDestroy_v2",
+            "cuMemUnmap",
+            "cuMemRelease",
+            "cuMemAddressFree",
+        ];
+        if undone.contains(&call.as_str()) {
             // What cannot be destroyed is not freed, by whichever way.
             continue;
         }

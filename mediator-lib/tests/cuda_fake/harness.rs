@@ -1,21 +1,26 @@
 //! What the tests of the `cuda` backend share: a driver of their own, and a session on it.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use vgpu_mediator::arena::Arena;
 use vgpu_mediator::backend::cuda::{CudaBackend, CudaUnavailable};
 use vgpu_mediator::backend::{Backend, BackendSession, SessionContext};
 use vgpu_mediator::budget::Budget;
+use vgpu_mediator::callbacks::Callbacks;
 use vgpu_mediator::cancel::Cancel;
+use vgpu_mediator::captured::Captured;
 use vgpu_mediator::counters::Counters;
+use vgpu_mediator::heap::{Heap, HeapMemory};
+use vgpu_mediator::waker::Waker;
 use vgpu_protocol::Status;
 use vgpu_protocol::calls::{
-    ArenaSpan, CtxId, DevPtr, FunctionId, FunctionInfo, ModuleId, StreamId,
+    ArenaSpan, CtxId, DevPtr, FunctionId, FunctionInfo, GraphNode, ModuleId, Opcode, StreamId,
 };
 use vgpu_protocol::window::Window;
+use vgpu_protocol::wire::{Blob, Value, Writer};
+pub use vgpu_test_harness::fake_driver::FakeDriver;
 
 pub const KIB: u64 = 1 << 10;
 pub const MIB: u64 = 1 << 20;
@@ -31,152 +36,26 @@ pub const PTX: &str = ".version 8.0\n.target sm_90\n\
     .entry illegal() { ret; }\n\
     .entry nothing() { ret; }\n";
 
-/// The library as cargo has built it.
-fn built_library() -> Vec<u8> {
-    let exe = std::env::current_exe().expect("a test has a path");
-    let built = exe
-        .parent()
-        .expect("in a folder")
-        .join("libvgpu_fake_cuda.so");
-    let library = fs::read(&built).unwrap_or_else(|error| {
-        panic!(
-            "{}: {error}: cargo builds it as a dependency of these tests (tests/fake-cuda)",
-            built.display()
-        )
-    });
-    loaded_part(library)
-}
+/// The fake driver, as a backend.
+pub trait OpenDriver {
+    fn try_open(&self, gpu: Option<&str>) -> Result<Arc<CudaBackend>, CudaUnavailable>;
 
-/// Leaves out what is not loaded, debug information above all: each test writes a copy.
-fn loaded_part(mut elf: Vec<u8>) -> Vec<u8> {
-    let number = |at: usize, bytes: usize| {
-        (0..bytes)
-            .rev()
-            .fold(0usize, |n, i| n << 8 | usize::from(elf[at + i]))
-    };
-    // ELF-64: e_phoff, e_phentsize, e_phnum; p_offset and p_filesz of each program header.
-    let (table, bytes, count) = (number(32, 8), number(54, 2), number(56, 2));
-    let ends = (0..count)
-        .map(|i| table + i * bytes)
-        .map(|header| number(header + 8, 8) + number(header + 32, 8));
-    let end = ends.max().expect("a library has segments");
-    elf.truncate(end);
-    // e_shoff, and e_shnum with e_shstrndx.
-    elf[40..48].fill(0);
-    elf[60..64].fill(0);
-    elf
-}
-
-/// Overwrites an exported name, so that the dynamic linker does not find it.
-fn take_out(library: &mut [u8], name: &str) {
-    let wanted = [&[0], name.as_bytes(), &[0]].concat();
-    let found: Vec<usize> = library
-        .windows(wanted.len())
-        .enumerate()
-        .filter(|(_, w)| *w == wanted)
-        .map(|(i, _)| i)
-        .collect();
-    assert!(!found.is_empty(), "{name} is not in the library");
-    found.iter().for_each(|at| library[at + 1] = b'X');
-}
-
-/// A copy of the fake library: a driver that no other test uses.
-pub struct FakeDriver {
-    dir: PathBuf,
-    pub library: PathBuf,
-}
-
-impl FakeDriver {
-    pub fn new(conf: &str) -> FakeDriver {
-        FakeDriver::without(&[], conf)
-    }
-
-    /// A driver without these functions: their names are overwritten in the file.
-    pub fn without(names: &[&str], conf: &str) -> FakeDriver {
-        static DRIVER: OnceLock<Vec<u8>> = OnceLock::new();
-        let mut bytes: &[u8] = DRIVER.get_or_init(|| {
-            let mut bytes = built_library();
-            take_out(&mut bytes, "vgpu_stub_shim");
-            bytes
-        });
-        let mut changed;
-        if !names.is_empty() {
-            changed = bytes.to_vec();
-            names.iter().for_each(|name| take_out(&mut changed, name));
-            bytes = &changed;
-        }
-        FakeDriver::from_bytes(bytes, conf)
-    }
-
-    /// The library with the mark of this project's own library for guests.
-    pub fn with_shim_mark() -> FakeDriver {
-        FakeDriver::from_bytes(&built_library(), "")
-    }
-
-    fn from_bytes(bytes: &[u8], conf: &str) -> FakeDriver {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let dir =
-            std::env::temp_dir().join(format!("vgpu-fake-cuda-{}-{number}", std::process::id()));
-        fs::create_dir_all(&dir).expect("a temporary folder");
-        let library = dir.join("libcuda.so.1");
-        fs::write(&library, bytes).expect("a copy of the library");
-        let driver = FakeDriver { dir, library };
-        driver.configure(conf);
-        driver
-    }
-
-    pub fn configure(&self, conf: &str) {
-        fs::write(self.dir.join("libcuda.so.conf"), conf).expect("the configuration");
-    }
-
-    pub fn try_open(&self, gpu: Option<&str>) -> Result<Arc<CudaBackend>, CudaUnavailable> {
-        CudaBackend::open_library(path(&self.library), gpu)
-    }
-
-    pub fn open(&self) -> Arc<CudaBackend> {
+    fn open(&self) -> Arc<CudaBackend> {
         self.try_open(None).expect("the fake driver opens")
     }
 
-    /// The calls so far, without queries.
-    pub fn calls(&self) -> Vec<String> {
-        let log = fs::read_to_string(self.dir.join("libcuda.so.log")).unwrap_or_default();
-        log.lines().map(str::to_owned).collect()
-    }
-
-    pub fn count(&self, call: &str) -> usize {
-        self.calls().iter().filter(|line| *line == call).count()
-    }
-
-    /// As [`count`](FakeDriver::count), with the calls that failed.
-    pub fn count_with_failures(&self, call: &str) -> usize {
-        self.calls()
-            .iter()
-            .filter(|line| line.split(' ').next() == Some(call))
-            .count()
-    }
-
-    /// What is left after the last call that destroyed something.
-    pub fn live(&self) -> String {
-        self.calls()
-            .iter()
-            .rfind(|line| line.starts_with("live"))
-            .cloned()
-            .unwrap_or_default()
-    }
-
-    pub fn assert_all_freed(&self) {
-        assert_eq!(
-            self.live(),
-            "live contexts=0 streams=0 events=0 modules=0 memory=0 pins=0"
-        );
-    }
+    /// With its NVML, cuBLAS and cublasLt, which are in the same file.
+    fn open_whole(&self) -> Arc<CudaBackend>;
 }
 
-impl Drop for FakeDriver {
-    fn drop(&mut self) {
-        // The library stays mapped; a folder that cannot be removed is in the way of nothing.
-        let _ = fs::remove_dir_all(&self.dir);
+impl OpenDriver for FakeDriver {
+    fn try_open(&self, gpu: Option<&str>) -> Result<Arc<CudaBackend>, CudaUnavailable> {
+        CudaBackend::open_library(path(&self.library), gpu)
+    }
+
+    fn open_whole(&self) -> Arc<CudaBackend> {
+        let library = path(&self.library);
+        CudaBackend::open_with_blas(library, library, library, None).expect("the fake driver opens")
     }
 }
 
@@ -190,10 +69,44 @@ pub struct Channel {
     pub cancel: Arc<Cancel>,
     pub budget: Arc<Budget>,
     pub arena: Window,
-    indices: Window,
+    pub heap: Window,
+    pub callbacks: Arc<Callbacks>,
+    pub indices: Window,
 }
 
 pub const ARENA_BYTES: u64 = MIB;
+
+/// Bytes of a channel's heap.
+pub const HEAP_BYTES: u64 = MIB;
+
+/// What this process writes: nothing.
+struct Silent;
+
+impl Captured for Silent {
+    fn any(&self) -> bool {
+        false
+    }
+
+    fn take(&self) -> (Vec<u8>, Vec<u8>) {
+        (Vec::new(), Vec::new())
+    }
+}
+
+struct LeakedHeap(Window);
+
+impl HeapMemory for LeakedHeap {
+    fn window(&self) -> Window {
+        self.0
+    }
+
+    fn offset(&self) -> u64 {
+        0
+    }
+
+    fn clear(&self, offset: u64, bytes: u64) -> bool {
+        self.0.write(offset, &vec![0; bytes as usize]).is_ok()
+    }
+}
 
 fn leaked_window(bytes: u64) -> Window {
     let memory = Box::leak(vec![0u64; bytes as usize / 8].into_boxed_slice());
@@ -212,21 +125,31 @@ impl Channel {
 
     pub fn try_open(backend: &Arc<CudaBackend>, budget: Arc<Budget>) -> Result<Channel, Status> {
         let (arena, indices) = (leaked_window(ARENA_BYTES), leaked_window(64));
+        let heap = leaked_window(HEAP_BYTES);
         let cancel = Arc::new(Cancel::default());
+        let waker = Arc::<Waker>::default();
         let context = SessionContext {
+            callbacks: Arc::new(Callbacks::new(Arc::clone(&waker))),
+            waker,
             vm_id: 111,
             channel: 0,
             arena: Arena::new(arena, indices, 0).expect("inside"),
             cancel: Arc::clone(&cancel),
             budget: Arc::clone(&budget),
             counters: Arc::new(Counters::default()),
+            processes: Arc::default(),
+            captured: Some(Arc::new(Silent)),
+            heap: Heap::new(Box::new(LeakedHeap(heap)), None),
         };
+        let callbacks = Arc::clone(&context.callbacks);
         let session = Arc::clone(backend).open(context)?;
         Ok(Channel {
+            callbacks,
             session,
             cancel,
             budget,
             arena,
+            heap,
             indices,
         })
     }
@@ -303,4 +226,23 @@ pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
         std::thread::sleep(std::time::Duration::from_millis(1));
     }
     panic!("it did not happen: {what}");
+}
+
+/// Bytes of a list of wire structs.
+pub fn list<T: Value>(values: &[T]) -> Vec<u8> {
+    let mut w = Writer::new();
+    (values.len() as u64).put(&mut w);
+    values.iter().for_each(|v| v.put(&mut w));
+    w.parts().concat()
+}
+
+/// A node whose call `encode` writes.
+pub fn node(encode: impl FnOnce(&mut Writer<'_>) -> Opcode, after: &[u32]) -> GraphNode {
+    let mut w = Writer::new();
+    let opcode = encode(&mut w) as u32;
+    GraphNode {
+        opcode,
+        request: Blob(w.parts().concat()),
+        after: after.to_vec(),
+    }
 }

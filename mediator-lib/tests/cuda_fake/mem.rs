@@ -4,7 +4,7 @@ use vgpu_protocol::Status;
 use vgpu_protocol::calls::DevPtr;
 use vgpu_protocol::limits::MAX_INLINE_COPY_BYTES;
 
-use crate::harness::{Channel, DEFAULT, FakeDriver, KIB, MIB, span};
+use crate::harness::{Channel, DEFAULT, FakeDriver, KIB, MIB, OpenDriver, span};
 
 const INVALID_VALUE: Status = Status::ERROR_INVALID_VALUE;
 

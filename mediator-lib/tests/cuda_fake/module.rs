@@ -1,9 +1,9 @@
 //! Modules and kernels.
 
 use vgpu_protocol::Status;
-use vgpu_protocol::calls::{FunctionId, JitOption};
+use vgpu_protocol::calls::{FunctionId, JitOption, ModuleId};
 
-use crate::harness::{Channel, DEFAULT, FakeDriver, MIB, fill_params};
+use crate::harness::{Channel, DEFAULT, FakeDriver, MIB, OpenDriver, fill_params};
 
 const INVALID_VALUE: Status = Status::ERROR_INVALID_VALUE;
 const INVALID_HANDLE: Status = Status::ERROR_INVALID_HANDLE;
@@ -149,6 +149,34 @@ fn a_driver_that_does_not_tell_parameters_has_them_read_from_the_text() {
     assert_eq!(
         c.session.module_get_function(ctx, odd, "odd").err(),
         Some(Status::ERROR_NOT_SUPPORTED)
+    );
+}
+
+#[test]
+fn kernels_are_listed_by_name() {
+    let driver = FakeDriver::new("");
+    let mut c = Channel::open(&driver.open());
+    let ctx = c.context();
+    let module = c.module(ctx);
+    let names = c.session.module_functions(ctx, module).expect("a list");
+    assert!(names.iter().any(|n| n == "fill"), "{names:?}");
+    for name in &names {
+        c.session
+            .module_get_function(ctx, module, name)
+            .expect("it is there");
+    }
+    assert_eq!(
+        c.session.module_functions(ctx, ModuleId(999)),
+        Err(INVALID_HANDLE)
+    );
+    // A driver before CUDA 12.4 cannot list them.
+    let driver = FakeDriver::without(&["cuModuleEnumerateFunctions"], "version 12020");
+    let mut c = Channel::open(&driver.open());
+    let ctx = c.context();
+    let module = c.module(ctx);
+    assert_eq!(
+        c.session.module_functions(ctx, module),
+        Err(Status::ERROR_NOT_SUPPORTED)
     );
 }
 

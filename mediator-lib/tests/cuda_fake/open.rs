@@ -6,7 +6,7 @@ use vgpu_mediator::backend::Backend;
 use vgpu_mediator::backend::cuda::{CudaBackend, CudaUnavailable, LIBRARY_VARIABLE};
 use vgpu_mediator::{BackendChoice, Mediator, MediatorConfig, MediatorError};
 
-use crate::harness::{FakeDriver, MIB, path};
+use crate::harness::{FakeDriver, MIB, OpenDriver, path};
 
 fn refused(conf: &str) -> CudaUnavailable {
     FakeDriver::new(conf)

@@ -3,7 +3,9 @@
 use vgpu_protocol::Status;
 use vgpu_protocol::calls::{DevPtr, EventId, StreamId};
 
-use crate::harness::{ARENA_BYTES, Channel, DEFAULT, FakeDriver, KIB, eventually, span};
+use crate::harness::{
+    ARENA_BYTES, Channel, DEFAULT, FakeDriver, KIB, OpenDriver, eventually, span,
+};
 
 const INVALID_VALUE: Status = Status::ERROR_INVALID_VALUE;
 const INVALID_HANDLE: Status = Status::ERROR_INVALID_HANDLE;

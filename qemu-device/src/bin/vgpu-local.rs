@@ -10,6 +10,7 @@ use vgpu_stub::{Config, Properties};
 const USAGE: &str = "\
 usage: vgpu-local --socket PATH [--vm-id N] [--identity h100|stub] [--backend auto|cuda|soft]
                   [--gpu INDEX|UUID] [--bar1-size BYTES] [--memory BYTES] [--channels N]
+                  [--isolation auto|none|process] [--worker PATH]
 
 Serves a vgpu-stub device on a Unix socket. Programs use it with the guest's libcuda.so.1 in
 their library path and VGPU_LOCAL=PATH. Environment: VGPU_TRACE=<filter> logs (info, vgpu::call=trace),
@@ -72,6 +73,8 @@ fn arguments() -> Result<(PathBuf, Properties), String> {
             "--gpu" => properties.gpu = value,
             "--bar1-size" => properties.bar1_size = number(&value)?,
             "--memory" => properties.memory = number(&value)?,
+            "--isolation" => properties.isolation = value,
+            "--worker" => properties.worker = value,
             "--channels" => properties.channels = small(&value)?,
             other => return Err(format!("unknown option {other}\n{USAGE}")),
         }

@@ -7,8 +7,6 @@
 //! operation (u32: 0 read, 1 write), size (u32), offset in BAR0 (u64), value (u64); each is
 //! answered by 8 bytes, the value read or 0. When it goes away, its channels are released.
 
-mod socket;
-
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -21,7 +19,7 @@ use vgpu_protocol::regs::{self, BAR0_BYTES, ChannelReg, ChannelState, Place};
 use crate::config::Config;
 use crate::device::{Device, Host};
 use crate::memory::SharedMemory;
-use socket::{Connection, Listener};
+use crate::socket::{Connection, Listener};
 
 /// First bytes of the greeting.
 pub const GREETING: &[u8; 8] = b"VGPULOC1";
@@ -38,6 +36,9 @@ impl Host for NoMachine {
     fn lower_irq(&self) {}
     fn guest_error(&self, message: &str) {
         tracing::warn!("guest error: {message}");
+    }
+    fn warn(&self, message: &str) {
+        tracing::warn!("{message}");
     }
 }
 

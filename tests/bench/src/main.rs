@@ -1,18 +1,20 @@
 //! Measures calls and copies through the device, each beside its floor in the same run, and prints
 //! one JSON object with one number per measurement.
 //!
-//! usage: `vgpu-bench rings|cuda KERNELS_DIR [--quick]`, where the directory holds
+//! usage: `vgpu-bench rings|cuda|scale KERNELS_DIR [--quick]`, where the directory holds
 //! `sgemm_tiled.ptx` and `vector_add.ptx`. `rings` speaks over the channel itself, `cuda` calls
-//! `libcuda.so.1` as any program does.
+//! `libcuda.so.1` as any program does, `scale` runs one and then many processes. `vgpu-bench pong FILE` answers what
+//! `rings` of another process asks over a file's memory, `end FILE` ends it; `hold` opens a context
+//! and waits.
 
 mod clock;
+mod rings;
+mod shared;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use clock::{Clock, quantile, ticks};
-use vgpu_protocol::Status;
-use vgpu_protocol::calls::{CtxId, EventId, StreamId, stubs};
 use vgpu_test_programs::cuda::{self, Arguments, Buffer, Context, Module, Shape};
 
 /// Sizes of the copies, in bytes.
@@ -21,7 +23,7 @@ const COPIES: [(&str, usize); 3] = [("4k", 4 << 10), ("1m", 1 << 20), ("64m", 64
 /// Side of the matrices.
 const SGEMM: usize = 512;
 
-const USAGE: &str = "usage: vgpu-bench rings|cuda KERNELS_DIR [--quick]";
+const USAGE: &str = "usage: vgpu-bench rings|cuda|scale KERNELS_DIR [--quick]";
 
 struct Report(Vec<(String, f64)>);
 
@@ -47,9 +49,22 @@ impl Report {
 
 fn main() -> Result<()> {
     let mut words = std::env::args().skip(1);
+    match std::env::args().nth(1).as_deref() {
+        Some("rate") => return rings::rate(),
+        Some("hold") => return rings::hold(),
+        _ => {}
+    }
     let (Some(part), Some(kernels)) = (words.next(), words.next().map(PathBuf::from)) else {
         bail!("{USAGE}")
     };
+    match part.as_str() {
+        "pong" => return shared::Shared::new(&kernels)?.answer(),
+        "end" => {
+            shared::Shared::new(&kernels)?.end();
+            return Ok(());
+        }
+        _ => {}
+    }
     let quick = match words.next().as_deref() {
         None => false,
         Some("--quick") => true,
@@ -59,7 +74,8 @@ fn main() -> Result<()> {
     let clock = Clock::calibrate();
     let mut report = Report(Vec::new());
     match part.as_str() {
-        "rings" => rings(&clock, &mut report, &kernels, count)?,
+        "rings" => rings::run(&clock, &mut report, count)?,
+        "scale" => rings::scale(&mut report)?,
         "cuda" => {
             cuda::init()?;
             let context = Context::primary()?;
@@ -71,84 +87,6 @@ fn main() -> Result<()> {
     }
     println!("{}", report.json());
     Ok(())
-}
-
-/// Single calls over the rings, without the CUDA library above them.
-fn rings(clock: &Clock, report: &mut Report, kernels: &Path, count: usize) -> Result<()> {
-    let channel = vgpu_transport::process::connect()?;
-    let none = CtxId(0);
-    let failed = |what: &'static str| move |status: Status| anyhow::anyhow!("{what}: {status}");
-    stubs::init(channel, none, 0).map_err(failed("cuInit"))?;
-    let ctx =
-        stubs::primary_ctx_retain(channel, none, 0).map_err(failed("cuDevicePrimaryCtxRetain"))?;
-
-    let mut waiting = Vec::with_capacity(count);
-    for _ in 0..count {
-        let from = ticks();
-        stubs::mem_get_info(channel, ctx).map_err(failed("cuMemGetInfo"))?;
-        waiting.push(clock.ns(ticks() - from));
-    }
-    report.quantiles("waiting", &mut waiting);
-
-    let event = EventId(1);
-    stubs::event_create(channel, ctx, event, 0).map_err(failed("cuEventCreate"))?;
-    let mut posted = Vec::with_capacity(count);
-    for _ in 0..count {
-        let from = ticks();
-        stubs::event_record(channel, ctx, event, StreamId(0), 0)
-            .map_err(failed("cuEventRecord"))?;
-        posted.push(clock.ns(ticks() - from));
-    }
-    stubs::ctx_synchronize(channel, ctx).map_err(failed("cuCtxSynchronize"))?;
-    report.quantiles("posted", &mut posted);
-
-    let image = std::fs::read(kernels.join("vector_add.ptx")).context("vector_add.ptx")?;
-    let module = stubs::module_load(channel, ctx, &image, Vec::new())
-        .map_err(failed("cuModuleLoadDataEx"))?;
-    Status(module.status)
-        .ok()
-        .map_err(failed("cuModuleLoadDataEx"))?;
-    let function = stubs::module_get_function(channel, ctx, module.module, "vector_add");
-    let function = function.map_err(failed("cuModuleGetFunction"))?;
-    let at = stubs::mem_alloc(channel, ctx, 128).map_err(failed("cuMemAlloc"))?;
-    let mut params = [0; 28];
-    for place in [0, 8, 16] {
-        params[place..place + 8].copy_from_slice(&at.0.to_le_bytes());
-    }
-    params[24] = 1;
-    let launch = || {
-        let (grid, block) = ([1; 3], [32, 1, 1]);
-        stubs::launch_kernel(
-            channel,
-            ctx,
-            function.function,
-            grid,
-            block,
-            0,
-            StreamId(0),
-            &params,
-        )
-        .map_err(failed("cuLaunchKernel"))
-    };
-    launch()?;
-    stubs::ctx_synchronize(channel, ctx).map_err(failed("cuCtxSynchronize"))?;
-    let bells = channel.doorbells();
-    let mut each = Vec::with_capacity(count);
-    let from = ticks();
-    for _ in 0..count {
-        let began = ticks();
-        launch()?;
-        each.push(clock.ns(ticks() - began));
-    }
-    stubs::ctx_synchronize(channel, ctx).map_err(failed("cuCtxSynchronize"))?;
-    let all = clock.ns(ticks() - from);
-    report.quantiles("posted_launch", &mut each);
-    report.add("launch_and_execute_ns", all / count as f64);
-    report.add(
-        "doorbells_per_1000_launches",
-        (channel.doorbells() - bells) as f64 * 1000.0 / count as f64,
-    );
-    stubs::primary_ctx_release(channel, none, 0).map_err(failed("cuDevicePrimaryCtxRelease"))
 }
 
 /// Launches of a kernel that does next to nothing, as a program does them.

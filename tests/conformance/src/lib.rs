@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use vgpu_mediator::arena::Arena;
+use vgpu_mediator::callbacks::Turn;
 use vgpu_mediator::cancel::Cancel;
+use vgpu_mediator::counters::Counters;
 use vgpu_mediator::{BackendChoice, Mediator, MediatorConfig, Reply, Session};
 use vgpu_protocol::Status;
 use vgpu_protocol::calls::{
@@ -29,6 +31,9 @@ pub const STREAM: StreamId = StreamId(0);
 /// Bytes of a client's staging arena.
 pub const ARENA_BYTES: u64 = 1 << 20;
 
+/// Bytes of the heap of a VM's BAR1.
+pub const HEAP_BYTES: u64 = 16 << 20;
+
 /// Opens sessions on one backend.
 #[derive(Clone, Copy, Debug)]
 pub struct Bench(pub BackendChoice);
@@ -40,12 +45,13 @@ impl Bench {
     }
 
     fn try_mediator(&self, memory_bytes: u64) -> Result<Arc<Mediator>, String> {
+        let bar1 = SharedMemory::new(HEAP_BYTES).map_err(|error| error.to_string())?;
         Mediator::new(MediatorConfig {
             vm_id: 111,
             backend: self.0,
-            gpu: None,
             memory_bytes: Some(memory_bytes),
-            counters_file: None,
+            heap: bar1.heap(0, None),
+            ..MediatorConfig::default()
         })
         .map_err(|error| error.to_string())
     }
@@ -78,10 +84,16 @@ pub struct Client {
     session: RefCell<Session>,
     /// The staging arena.
     pub arena: Window,
+    /// BAR1's heap, as the program sees it.
+    pub heap: Window,
     /// Ends the session.
     pub cancel: Arc<Cancel>,
     waits: Cell<bool>,
     seq: Cell<u32>,
+    /// Functions that streams have called.
+    pub called: RefCell<Vec<Turn>>,
+    /// Functions are left waiting.
+    pub holds: Cell<bool>,
     // Last: session and windows are in it.
     _memory: SharedMemory,
 }
@@ -100,13 +112,31 @@ impl Client {
         let session = mediator
             .open(channel, view, Arc::clone(&cancel))
             .expect("a session");
+        // As a worker does: calls that wait are suspended.
+        session.waker().set_hook(|| ());
         Client {
             session: RefCell::new(session),
             arena,
+            heap: mediator.heap().window().expect("BAR1 has a heap"),
             cancel,
             waits: Cell::new(false),
             seq: Cell::new(0),
+            called: RefCell::default(),
+            holds: Cell::new(false),
             _memory: memory,
+        }
+    }
+
+    /// Calls a function whose turn has come.
+    pub fn attend(&self) {
+        if self.holds.get() {
+            return;
+        }
+        let session = self.session.borrow();
+        if let Some(turn) = session.callbacks().next() {
+            let mut called = self.called.borrow_mut();
+            called.push(turn);
+            session.callbacks().done(called.len() as u64);
         }
     }
 
@@ -116,6 +146,11 @@ impl Client {
         let result = call(self);
         self.waits.set(false);
         result
+    }
+
+    /// What the session did.
+    pub fn counters(&self) -> Arc<Counters> {
+        Arc::clone(self.session.borrow().counters())
     }
 
     /// Device memory.
@@ -198,17 +233,33 @@ impl Remote for Client {
         };
         let mut reply = Writer::new();
         let payload = request.parts().concat();
-        match self
-            .session
-            .borrow_mut()
-            .handle(&message, &payload, &mut reply)
-        {
+        while self.session.borrow().is_full() {
+            self.attend();
+            if self.cancel.is_set() {
+                return Err(Status::ERROR_DEINITIALIZED);
+            }
+            std::thread::yield_now();
+        }
+        let mut session = self.session.borrow_mut();
+        let mut outcome = session.handle(&message, &payload, &mut reply);
+        drop(session);
+        while outcome == Reply::Later {
+            self.attend();
+            let resumed = self.session.borrow_mut().resume(&mut reply);
+            match resumed {
+                Some((of, resumed)) if of.seq == message.seq => outcome = resumed,
+                Some(_) => {}
+                None if self.cancel.is_set() => return Err(Status::ERROR_DEINITIALIZED),
+                None => std::thread::yield_now(),
+            }
+        }
+        match outcome {
             Reply::None => Ok(decode(&[]).expect("posted calls return nothing")),
             Reply::Send(status) => {
                 status.ok()?;
                 Ok(decode(&reply.parts().concat()).expect("the reply decodes"))
             }
-            Reply::Broken => panic!("{}: internal error", opcode.info().name),
+            Reply::Broken | Reply::Later => panic!("{}: internal error", opcode.info().name),
         }
     }
 }

@@ -155,7 +155,7 @@ pub fn limits_of_a_context(bench: &Bench) {
     assert!(
         matches!(
             unknown,
-            Some(Status::ERROR_INVALID_VALUE | Status::ERROR_NOT_SUPPORTED)
+            Some(Status::ERROR_INVALID_VALUE | Status::ERROR_UNSUPPORTED_LIMIT)
         ),
         "{unknown:?}"
     );

@@ -2,7 +2,7 @@
 
 use vgpu_conformance::{Bench, STREAM};
 use vgpu_protocol::Status;
-use vgpu_protocol::calls::{FunctionId, FunctionInfo, stubs};
+use vgpu_protocol::calls::{CtxId, DevPtr, FunctionId, FunctionInfo, LaunchAttribute, stubs};
 use vgpu_test_harness::ptx;
 
 fn floats(values: impl Iterator<Item = f32>) -> Vec<u8> {
@@ -284,3 +284,167 @@ const COUNT: &str = r#"
     ret;
 }
 "#;
+
+pub fn attributes_that_are_hints_or_none(bench: &Bench) {
+    let (client, ctx) = bench.ready();
+    let module = client.load(ctx, ptx::VECTOR_ADD);
+    let add = client.function(ctx, module, "add");
+    let at = client.alloc(ctx, 64);
+    let mut params = [at.0.to_le_bytes(), at.0.to_le_bytes(), at.0.to_le_bytes()].concat();
+    params.extend(1u32.to_le_bytes());
+    let launch = |id: u32, value: u64| {
+        let attributes = vec![LaunchAttribute {
+            id,
+            value: [value, 0, 0, 0, 0, 0, 0, 0],
+        }];
+        client.now(|c| {
+            stubs::launch_kernel_ex(
+                c,
+                ctx,
+                add.function,
+                [1; 3],
+                [32, 1, 1],
+                0,
+                STREAM,
+                attributes.clone(),
+                &params,
+            )
+        })
+    };
+    // Ignored, programmatic stream serialization, priority 0.
+    for id in [0, 6, 8] {
+        assert_eq!(launch(id, 0), Ok(()), "{id}");
+    }
+    assert_eq!(launch(7, 1), Err(Status::ERROR_NOT_SUPPORTED), "an event");
+    assert_eq!(launch(1000, 1), Err(Status::ERROR_INVALID_VALUE));
+    assert_eq!(
+        launch(4, 0),
+        Err(Status::ERROR_INVALID_VALUE),
+        "a cluster of nothing"
+    );
+    assert_eq!(stubs::ctx_synchronize(&client, ctx), Ok(()));
+}
+
+/// Blocks of a grid that meet as in NVIDIA's cooperative groups; each round every block reads what its
+/// neighbour wrote in the round before.
+const RING: &str = r#"
+.version 8.0
+.target sm_80
+.address_size 64
+.visible .entry ring(.param .u64 values, .param .u32 rounds)
+{
+	.reg .pred %p<6>; .reg .b32 %r<24>; .reg .b64 %rd<12>;
+	ld.param.u64 %rd1, [values];
+	ld.param.u32 %r1, [rounds];
+	mov.u32 %r2, %ctaid.x;
+	mov.u32 %r3, %nctaid.x;
+	mov.u32 %r4, %ntid.x;
+	mov.u32 %r5, %tid.x;
+	// The word of the barrier follows the size of the workspace.
+	mov.u32 %r6, %envreg1;
+	mov.u32 %r7, %envreg2;
+	mov.b64 %rd2, {%r7, %r6};
+	add.s64 %rd2, %rd2, 4;
+	mul.lo.u32 %r8, %r3, %r4;
+	mul.wide.u32 %rd3, %r8, 4;
+	add.s64 %rd4, %rd1, %rd3;
+	mad.lo.u32 %r9, %r2, %r4, %r5;
+	add.u32 %r10, %r2, 1;
+	rem.u32 %r10, %r10, %r3;
+	mad.lo.u32 %r10, %r10, %r4, %r5;
+	mul.wide.u32 %rd5, %r9, 4;
+	mul.wide.u32 %rd6, %r10, 4;
+	setp.eq.u32 %p1, %r5, 0;
+	sub.u32 %r11, 0x80000001, %r3;
+	setp.eq.u32 %p2, %r2, 0;
+	selp.u32 %r11, %r11, 1, %p2;
+	mov.u32 %r12, 0;
+round:
+	setp.ge.u32 %p3, %r12, %r1;
+	@%p3 bra done;
+	add.s64 %rd7, %rd1, %rd6;
+	ld.global.cg.u32 %r13, [%rd7];
+	add.u32 %r13, %r13, 1;
+	add.s64 %rd8, %rd4, %rd5;
+	st.global.u32 [%rd8], %r13;
+	barrier.sync 0;
+	@!%p1 bra met;
+	atom.add.release.gpu.u32 %r14, [%rd2], %r11;
+spin:
+	ld.acquire.gpu.u32 %r15, [%rd2];
+	xor.b32 %r16, %r14, %r15;
+	setp.ge.s32 %p4, %r16, 0;
+	@%p4 bra spin;
+met:
+	barrier.sync 0;
+	mov.u64 %rd9, %rd1;
+	mov.u64 %rd1, %rd4;
+	mov.u64 %rd4, %rd9;
+	add.u32 %r12, %r12, 1;
+	bra round;
+done:
+	ret;
+}
+"#;
+
+pub fn blocks_of_a_cooperative_grid_meet(bench: &Bench) {
+    let (client, ctx) = bench.ready();
+    let device = &stubs::device_table(&client, CtxId(0)).expect("the devices")[0];
+    let attribute = |id: i32| {
+        let of = device.attributes.iter().find(|(a, _)| *a == id);
+        of.map_or(0, |(_, value)| *value as u32)
+    };
+    // CU_DEVICE_ATTRIBUTE_COOPERATIVE_LAUNCH, _MULTIPROCESSOR_COUNT and _MAX_BLOCKS_PER_MULTIPROCESSOR,
+    // which is what limits blocks of one warp.
+    assert_eq!(attribute(95), 1);
+    let most = attribute(16) * attribute(106);
+    let module = client.load(ctx, RING);
+    let ring = client.function(ctx, module, "ring");
+    let rounds = 7u32;
+    let at = client.alloc(ctx, u64::from(most) * 32 * 8);
+    let mut params = at.0.to_le_bytes().to_vec();
+    params.extend(rounds.to_le_bytes());
+    let launch = |blocks: u32| {
+        let attributes = vec![LaunchAttribute {
+            id: 2,
+            value: [1, 0, 0, 0, 0, 0, 0, 0],
+        }];
+        client.now(|c| {
+            stubs::launch_kernel_ex(
+                c,
+                ctx,
+                ring.function,
+                [blocks, 1, 1],
+                [32, 1, 1],
+                0,
+                STREAM,
+                attributes.clone(),
+                &params,
+            )
+        })
+    };
+    for blocks in [1, 13, most] {
+        let half = blocks * 32;
+        let first: Vec<u8> = (0..half).flat_map(u32::to_le_bytes).collect();
+        for (k, part) in first.chunks(4096).enumerate() {
+            client.write(ctx, DevPtr(at.0 + k as u64 * 4096), part);
+        }
+        assert_eq!(launch(blocks), Ok(()), "{blocks}");
+        let second = DevPtr(at.0 + u64::from(half) * 4);
+        let want = (0..half).map(|i| (i / 32 + rounds) % blocks * 32 + i % 32 + rounds);
+        let want: Vec<u8> = want.flat_map(u32::to_le_bytes).collect();
+        for (k, part) in want.chunks(4096).enumerate() {
+            let from = DevPtr(second.0 + k as u64 * 4096);
+            assert!(
+                client.read(ctx, from, part.len() as u32) == part,
+                "{blocks}"
+            );
+        }
+    }
+    assert_eq!(
+        launch(most + 1),
+        Err(Status::ERROR_COOPERATIVE_LAUNCH_TOO_LARGE)
+    );
+    // Nothing is wrong with the context.
+    assert_eq!(stubs::ctx_synchronize(&client, ctx), Ok(()));
+}

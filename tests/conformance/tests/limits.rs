@@ -109,7 +109,7 @@ pub fn logs(bench: &Bench) {
     let (client, ctx) = bench.ready();
     let mut text =
         String::from(".version 8.0\n.target sm_90\n.address_size 64\n.visible .entry k()\n{\n");
-    (0..20_000).for_each(|n| text.push_str(&format!("    nonsense.u32 %r{n}, %undeclared{n};\n")));
+    (0..2_000).for_each(|n| text.push_str(&format!("    nonsense.u32 %r{n}, %undeclared{n};\n")));
     text.push_str("    ret;\n}\n");
     let loaded = stubs::module_load(&client, ctx, text.as_bytes(), Vec::new()).expect("an answer");
     assert_eq!(Status(loaded.status), Status::ERROR_INVALID_PTX);

@@ -32,6 +32,20 @@ pub fn globals_are_initialized(bench: &Bench) {
     assert_eq!(client.read(ctx, other, 16), words);
 }
 
+pub fn kernels_are_listed(bench: &Bench) {
+    let (client, ctx) = bench.ready();
+    let module = client.load(ctx, ptx::MISCHIEF);
+    let names = stubs::module_functions(&client, ctx, module).expect("an answer");
+    assert!(names.iter().any(|n| n == "poke"), "{names:?}");
+    for name in &names {
+        stubs::module_get_function(&client, ctx, module, name).expect(name);
+    }
+    assert_eq!(
+        stubs::module_functions(&client, ctx, ModuleId(999)).err(),
+        Some(Status::ERROR_INVALID_HANDLE)
+    );
+}
+
 pub fn names_that_are_not_there(bench: &Bench) {
     let (client, ctx) = bench.ready();
     let module = client.load(ctx, ptx::MISCHIEF);

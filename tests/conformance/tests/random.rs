@@ -1,11 +1,15 @@
 //! Random calls with random arguments: whatever a guest sends, the session answers.
 
+mod blas;
+
 use vgpu_conformance::{Bench, Client};
 use vgpu_protocol::Status;
 use vgpu_protocol::calls::{
-    ArenaSpan, CALLS, CtxId, DevPtr, EventId, FunctionId, JitOption, ModuleId, Opcode, StreamId,
+    ArenaSpan, CALLS, CtxId, DevPtr, EventId, FunctionId, GraphChange, GraphId, GraphNode,
+    JitOption, LaunchAttribute, LinkId, MemOp, ModuleId, Opcode, PhysicalId, StreamId, request,
     stubs,
 };
+use vgpu_protocol::wire::{Blob, Value, Writer};
 use vgpu_test_harness::bodies::hostile::Random;
 use vgpu_test_harness::ptx;
 
@@ -89,6 +93,11 @@ impl Guest {
         ]))
     }
 
+    fn chunk(&mut self) -> u64 {
+        let (chunk, wild) = (2 << 20, self.long());
+        self.pick(&[chunk, chunk, 2 * chunk, wild])
+    }
+
     fn data(&mut self) -> Vec<u8> {
         let length = self.pick(&[0usize, 1, 7, 8, 28, 32, 255, 4096, 8192]);
         vec![self.random.draw() as u8; length]
@@ -108,11 +117,75 @@ impl Guest {
         ])
     }
 
+    /// Nodes of a graph, or changes of nodes; some of them bytes that are neither.
+    fn nodes(&mut self, changes: bool) -> Vec<u8> {
+        if self.random.draw().is_multiple_of(8) {
+            return self.data();
+        }
+        let mut w = Writer::new();
+        let count = self.random.draw() % 6;
+        count.put(&mut w);
+        for node in 0..count as u32 {
+            let mut request = Writer::new();
+            let function = FunctionId(known(&mut self.random, &self.functions));
+            let opcode = match self.random.draw() % 6 {
+                0 => 0,
+                1 => request::memset(
+                    &mut request,
+                    self.ptr(),
+                    4,
+                    5,
+                    self.long() % 64,
+                    StreamId(0),
+                ) as u32,
+                2 => request::event_record(&mut request, EventId(self.word() % 6), StreamId(0), 1)
+                    as u32,
+                3 => request::launch_host_func(&mut request, StreamId(0), self.long()) as u32,
+                4 => request::launch_kernel(
+                    &mut request,
+                    function,
+                    [1; 3],
+                    [1; 3],
+                    0,
+                    StreamId(0),
+                    &[],
+                ) as u32,
+                _ => self.word(),
+            };
+            let request = Blob(request.parts().concat());
+            if changes {
+                let wild = self.word();
+                let node = self.pick(&[node, node, wild]);
+                GraphChange {
+                    node,
+                    opcode,
+                    request,
+                }
+                .put(&mut w);
+            } else {
+                let any = self.word();
+                let before = (0..node).filter(|i| any >> i & 1 != 0);
+                let mut after: Vec<u32> = before.collect();
+                if self.random.draw().is_multiple_of(16) {
+                    after.push(any);
+                }
+                GraphNode {
+                    opcode,
+                    request,
+                    after,
+                }
+                .put(&mut w);
+            }
+        }
+        w.parts().concat()
+    }
+
     /// Makes one call; its error is as good as its success.
     fn call(&mut self, c: &Client, opcode: Opcode) -> Result<(), Status> {
         let ctx = CtxId(known(&mut self.random, &self.contexts));
         let stream = StreamId(self.word() % 6);
         let event = EventId(self.word() % 6);
+        let graph = GraphId(self.word() % 6);
         let module = ModuleId(known(&mut self.random, &self.modules));
         let function = FunctionId(known(&mut self.random, &self.functions));
         match opcode {
@@ -172,6 +245,7 @@ impl Guest {
                 self.pointers.push(ptr.0);
                 Ok(())
             }
+            Opcode::cuModuleEnumerateFunctions => stubs::module_functions(c, ctx, module).map(drop),
             Opcode::cuFuncSetAttribute => stubs::func_set_attribute(
                 c,
                 ctx,
@@ -179,6 +253,25 @@ impl Guest {
                 self.word() as i32 & 15,
                 self.word() as i32,
             ),
+            Opcode::cuLaunchKernelEx => {
+                let attribute = |guest: &mut Guest| LaunchAttribute {
+                    id: guest.word() % 20,
+                    value: [guest.long(); 8],
+                };
+                let attributes = (0..self.word() % 4).map(|_| attribute(self)).collect();
+                let params = self.ptr().0.to_le_bytes();
+                stubs::launch_kernel_ex(
+                    c,
+                    ctx,
+                    function,
+                    [1; 3],
+                    [32, 1, 1],
+                    0,
+                    stream,
+                    attributes,
+                    &params,
+                )
+            }
             Opcode::cuLaunchKernel => {
                 let (grid, block) = (
                     [self.word() % 70_000, 1, self.word() % 3],
@@ -249,6 +342,44 @@ impl Guest {
                 self.long(),
                 stream,
             ),
+            Opcode::cuMemHostAlloc | Opcode::cuMemAllocManaged => {
+                let bytes = self.long();
+                let made = match opcode {
+                    Opcode::cuMemHostAlloc => stubs::host_alloc(c, ctx, bytes),
+                    _ => stubs::managed_alloc(c, ctx, bytes),
+                };
+                self.pointers.push(made?.1.0);
+                Ok(())
+            }
+            Opcode::cuMemFreeHost => stubs::host_free(c, ctx, self.ptr()),
+            Opcode::cuMemAddressReserve => {
+                let (bytes, align) = (
+                    self.chunk() << (self.word() % 6),
+                    self.pick(&[0, 0, 4 << 20, 3]),
+                );
+                let ptr = stubs::address_reserve(c, ctx, bytes, align, self.ptr())?;
+                self.pointers.push(ptr.0);
+                Ok(())
+            }
+            Opcode::cuMemAddressFree => stubs::address_free(c, ctx, self.ptr(), self.long()),
+            Opcode::cuMemCreate => {
+                let chunks = u64::from(self.word() % 4);
+                stubs::physical_create(c, ctx, self.pick(&[chunks << 21, 4 << 20]))
+                    .or_else(|_| stubs::physical_create(c, ctx, self.long()))
+                    .map(drop)
+            }
+            Opcode::cuMemRelease => stubs::physical_release(c, ctx, PhysicalId(self.word() % 9)),
+            Opcode::cuMemMap => {
+                let physical = PhysicalId(self.word() % 9);
+                stubs::physical_map(c, ctx, self.ptr(), self.chunk(), physical)
+            }
+            Opcode::cuMemUnmap => stubs::physical_unmap(c, ctx, self.ptr(), self.chunk()),
+            Opcode::cuMemSetAccess => {
+                stubs::physical_set_access(c, ctx, self.ptr(), self.chunk(), self.word() % 5)
+            }
+            Opcode::cuMemGetAllocationGranularity => {
+                stubs::physical_granularity(c, ctx, self.word()).map(drop)
+            }
             Opcode::cuStreamCreateWithPriority => {
                 stubs::stream_create(c, ctx, stream, self.word() & 3, self.word() as i32)
             }
@@ -265,6 +396,68 @@ impl Guest {
             Opcode::cuEventQuery => stubs::event_query(c, ctx, event),
             Opcode::cuEventElapsedTime => {
                 stubs::event_elapsed_time(c, ctx, event, EventId(self.word() % 6)).map(drop)
+            }
+            Opcode::cuLaunchHostFunc => stubs::launch_host_func(c, ctx, stream, self.long()),
+            Opcode::cuStreamBatchMemOp => {
+                // No waits: nobody would end them.
+                let operations = (0..self.word() % 4).map(|_| MemOp {
+                    kind: self.pick(&[0, 2, 3, 5, 6, 7]),
+                    address: self.ptr(),
+                    value: self.long(),
+                    flags: self.word(),
+                });
+                let operations = operations.collect();
+                stubs::stream_batch_mem_op(c, ctx, stream, operations)
+            }
+            Opcode::cuGraphInstantiate => {
+                stubs::graph_instantiate(c, ctx, graph, &self.nodes(false))
+            }
+            Opcode::cuGraphExecUpdate => stubs::graph_update(c, ctx, graph, &self.nodes(true)),
+            Opcode::cuGraphLaunch => stubs::graph_launch(c, ctx, graph, stream),
+            Opcode::cuGraphUpload => stubs::graph_upload(c, ctx, graph, stream),
+            Opcode::cuGraphExecDestroy => stubs::graph_destroy(c, ctx, graph),
+            Opcode::cuLinkCreate => stubs::link_create(c, ctx, Vec::new()).map(drop),
+            Opcode::cuLinkAddData => {
+                let broken = self.data();
+                let data = self.pick(&[
+                    ptx::VECTOR_ADD.as_bytes(),
+                    ptx::MISCHIEF.as_bytes(),
+                    &broken,
+                ]);
+                let (link, kind) = (LinkId(self.word() % 4), self.word() % 7);
+                stubs::link_add(c, ctx, link, kind, "name", Vec::new(), data).map(drop)
+            }
+            Opcode::cuLinkComplete => {
+                stubs::link_complete(c, ctx, LinkId(self.word() % 4)).map(drop)
+            }
+            Opcode::cuLinkDestroy => stubs::link_destroy(c, ctx, LinkId(self.word() % 4)),
+            Opcode::nvmlSystem => stubs::nvml_system(c, ctx).map(drop),
+            Opcode::nvmlDeviceValue => stubs::nvml_value(c, ctx, self.word()).map(drop),
+            Opcode::nvmlDeviceText => stubs::nvml_text(c, ctx, self.word()).map(drop),
+            Opcode::nvmlDeviceGetMemoryInfo => stubs::nvml_memory(c, ctx).map(drop),
+            Opcode::nvmlDeviceGetComputeRunningProcesses => stubs::nvml_processes(c, ctx).map(drop),
+            Opcode::vgpuOutput => stubs::output(c, ctx).map(drop),
+            Opcode::cublasCreate => stubs::blas_create(c, ctx, self.blas_id()).map(drop),
+            Opcode::cublasDestroy => stubs::blas_destroy(c, ctx, self.blas_id()),
+            Opcode::cublasSetWorkspace => {
+                stubs::blas_set_workspace(c, ctx, self.blas_target(), self.ptr(), self.long())
+            }
+            Opcode::cublasGemmEx => stubs::blas_gemm(c, ctx, self.gemm()),
+            Opcode::cublasGemmBatchedEx => stubs::blas_gemm_batched(c, ctx, self.gemm()),
+            Opcode::cublasGemmStridedBatchedEx => stubs::blas_gemm_strided(c, ctx, self.gemm()),
+            Opcode::cublasTrsmBatched => stubs::blas_trsm_batched(c, ctx, self.trsm()),
+            Opcode::cublasLevel1 => stubs::blas_level1(c, ctx, self.routine()),
+            Opcode::cublasLevel2 => stubs::blas_level2(c, ctx, self.routine()),
+            Opcode::cublasLevel3 => stubs::blas_level3(c, ctx, self.routine()),
+            Opcode::cublasBatchedLapack => stubs::blas_lapack(c, ctx, self.routine()),
+            Opcode::cublasLevel1Result => stubs::blas_result(c, ctx, self.routine()),
+            Opcode::cublasLtCreate => stubs::blas_lt_create(c, ctx).map(drop),
+            Opcode::cublasLtMatmul => stubs::blas_lt_matmul(c, ctx, self.lt_matmul()),
+            Opcode::cublasLtMatrixTransform => {
+                stubs::blas_lt_transform(c, ctx, self.lt_transform())
+            }
+            Opcode::cublasLevel1HostResult => {
+                stubs::blas_host_result(c, ctx, self.routine()).map(drop)
             }
         }
     }

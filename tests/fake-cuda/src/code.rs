@@ -1,17 +1,19 @@
 //! Modules, kernels and launches.
 
 use std::collections::BTreeMap;
-use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
+use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
+use std::ptr::null;
 
-use cudarc::driver::sys::{CUdeviceptr, CUfunction, CUmodule, CUstream};
+use cudarc::driver::sys::{CUdeviceptr, CUfunction, CUlaunchConfig, CUmodule, CUstream};
 
 use crate::state::{Function, INVALID_HANDLE, INVALID_VALUE, Module, Op, State, call, die};
 
 const INVALID_PTX: u32 = 218;
 const NOT_FOUND: u32 = 500;
+const COOPERATIVE_LAUNCH_TOO_LARGE: u32 = 720;
 
 /// Writes a log into the buffer that two options describe.
-fn write_log(options: &[(u32, usize)], buffer: u32, size: u32, text: &str) {
+pub fn write_log(options: &[(u32, usize)], buffer: u32, size: u32, text: &str) {
     let value = |number| options.iter().find(|(o, _)| *o == number).map(|(_, v)| *v);
     if let (Some(at), Some(bytes)) = (value(buffer), value(size)) {
         let text = &text.as_bytes()[..text.len().min(bytes.saturating_sub(1))];
@@ -64,6 +66,7 @@ pub unsafe extern "C" fn cuModuleLoadDataEx(
         let mut globals = BTreeMap::new();
         for line in text.lines() {
             // `.global .align A .b8 name[BYTES];`
+            let line = line.replace(" .attribute(.managed)", "");
             let words: Vec<&str> = line.split([' ', '[', ']', ';']).collect();
             if let [".global", ".align", _, ".b8", name, bytes, ..] = words[..] {
                 let bytes = bytes
@@ -102,6 +105,54 @@ pub extern "C" fn cuModuleUnload(module: CUmodule) -> u32 {
     })
 }
 
+/// Names of the kernels in PTX, with the lists of their parameters.
+fn entries(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    text.split(".entry ").skip(1).map(|rest| {
+        let rest = rest.trim_start();
+        let end = rest.find(|c: char| c.is_whitespace() || c == '(' || c == '{');
+        let (name, rest) = rest.split_at(end.unwrap_or(rest.len()));
+        let list = rest.trim_start().strip_prefix('(');
+        (
+            name,
+            list.and_then(|l| l.split_once(')')).map_or("", |l| l.0),
+        )
+    })
+}
+
+/// The handle of a kernel: the same for the same one.
+fn lookup(s: &mut State, module: CUmodule, name: String) -> Result<usize, u32> {
+    let text = &module_of(s, module)?.text;
+    let list = entries(text)
+        .find(|(entry, _)| *entry == name)
+        .map(|(_, list)| list)
+        .ok_or(NOT_FOUND)?;
+    let mut params = Vec::new();
+    let mut end = 0usize;
+    for param in list.split(',').filter(|p| !p.trim().is_empty()) {
+        let bytes = if param.contains("64") { 8 } else { 4 };
+        params.push((end.next_multiple_of(bytes), bytes));
+        end = end.next_multiple_of(bytes) + bytes;
+    }
+    let known = s
+        .functions
+        .iter()
+        .find(|(_, f)| f.module == module as usize && f.name == name)
+        .map(|(h, _)| *h);
+    Ok(known.unwrap_or_else(|| {
+        let handle = s.handle();
+        let module = module as usize;
+        s.functions.insert(
+            handle,
+            Function {
+                module,
+                name,
+                params,
+            },
+        );
+        handle
+    }))
+}
+
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuModuleGetFunction(
     function: *mut CUfunction,
@@ -113,42 +164,57 @@ pub unsafe extern "C" fn cuModuleGetFunction(
         let name = unsafe { CStr::from_ptr(name) }
             .to_string_lossy()
             .into_owned();
-        let text = &module_of(s, module)?.text;
-        // One kernel per line: `.entry name(.param .u64 a, .param .u32 b) {}`
-        let line = text
-            .lines()
-            .find(|l| l.contains(&format!(".entry {name}(")))
-            .ok_or(NOT_FOUND)?;
-        let list = line
-            .split_once('(')
-            .and_then(|(_, rest)| rest.split_once(')'))
-            .map_or("", |(list, _)| list);
-        let mut params = Vec::new();
-        let mut end = 0usize;
-        for param in list.split(',').filter(|p| !p.trim().is_empty()) {
-            let bytes = if param.contains("64") { 8 } else { 4 };
-            params.push((end.next_multiple_of(bytes), bytes));
-            end = end.next_multiple_of(bytes) + bytes;
-        }
-        let known = s
-            .functions
-            .iter()
-            .find(|(_, f)| f.module == module as usize && f.name == name)
-            .map(|(h, _)| *h);
-        let handle = known.unwrap_or_else(|| {
-            let handle = s.handle();
-            s.functions.insert(
-                handle,
-                Function {
-                    module: module as usize,
-                    name,
-                    params,
-                },
-            );
-            handle
-        });
+        let handle = lookup(s, module, name)?;
         // SAFETY: NVIDIA's contract.
         unsafe { *function = handle as CUfunction };
+        Ok(())
+    })
+}
+
+/// Names of a module's kernels, as its text declares them.
+fn kernels(s: &State, module: CUmodule) -> Result<Vec<String>, u32> {
+    let text = &module_of(s, module)?.text;
+    Ok(entries(text).map(|(name, _)| name.to_owned()).collect())
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuModuleGetFunctionCount(count: *mut c_uint, module: CUmodule) -> u32 {
+    call("cuModuleGetFunctionCount", |s| {
+        let found = kernels(s, module)?.len();
+        // SAFETY: NVIDIA's contract.
+        unsafe { *count = found as c_uint };
+        Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuModuleEnumerateFunctions(
+    functions: *mut CUfunction,
+    count: c_uint,
+    module: CUmodule,
+) -> u32 {
+    call("cuModuleEnumerateFunctions", |s| {
+        for (i, name) in kernels(s, module)?
+            .into_iter()
+            .take(count as usize)
+            .enumerate()
+        {
+            let handle = lookup(s, module, name)?;
+            // SAFETY: NVIDIA's contract.
+            unsafe { *functions.add(i) = handle as CUfunction };
+        }
+        Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuFuncGetName(name: *mut *const c_char, function: CUfunction) -> u32 {
+    call("cuFuncGetName", |s| {
+        let text = CString::new(function_of(s, function)?.name.as_str());
+        // Never freed, as few as they are: the caller may keep it as long as the kernel.
+        let text = text.map_or(null(), |t| t.into_raw().cast_const());
+        // SAFETY: NVIDIA's contract.
+        unsafe { *name = text };
         Ok(())
     })
 }
@@ -169,6 +235,32 @@ pub unsafe extern "C" fn cuModuleGetGlobal_v2(
         let size = s.memory.get(&at).map_or(0, |m| m.bytes.len());
         // SAFETY: NVIDIA's contract.
         unsafe { (*address, *bytes) = (at, size) };
+        Ok(())
+    })
+}
+
+/// Only `CU_POINTER_ATTRIBUTE_IS_MANAGED` of a variable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuPointerGetAttribute(
+    value: *mut c_void,
+    attribute: c_uint,
+    at: CUdeviceptr,
+) -> u32 {
+    call("cuPointerGetAttribute", |s| {
+        if attribute != 8 {
+            die("an attribute of a pointer that is not known here");
+        }
+        s.current()?;
+        let managed = s.modules.values().any(|m| {
+            let of = |name: &str| m.globals.iter().any(|(n, a)| n == name && *a == at);
+            let mut lines = m
+                .text
+                .lines()
+                .filter(|l| l.contains(".attribute(.managed)"));
+            lines.any(|l| l.split([' ', '[']).any(of))
+        });
+        // SAFETY: NVIDIA's contract: a place for a number.
+        unsafe { value.cast::<u32>().write(u32::from(managed)) };
         Ok(())
     })
 }
@@ -302,6 +394,8 @@ pub unsafe extern "C" fn cuLaunchKernel(
             "busy" => Op::Busy(word(0)),
             "endless" => Op::Endless,
             "illegal" => Op::Illegal,
+            "print" => Op::Print,
+            "crash" => die("a kernel at which the driver crashes"),
             "fill" => {
                 let to = u64::from(word(0)) | u64::from(word(4)) << 32;
                 let count = u64::from(word(12));
@@ -321,4 +415,53 @@ pub unsafe extern "C" fn cuLaunchKernel(
         };
         s.submit(stream as usize, op)
     })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLaunchKernelEx(
+    config: *const CUlaunchConfig,
+    function: CUfunction,
+    params: *mut *mut c_void,
+    extra: *mut *mut c_void,
+) -> u32 {
+    // SAFETY: NVIDIA's contract.
+    let config = unsafe { &*config };
+    let count = config.numAttrs as usize;
+    // SAFETY: NVIDIA's contract: so many attributes.
+    let attributes = unsafe { std::slice::from_raw_parts(config.attrs, count) };
+    let blocks = config.gridDimX * config.gridDimY * config.gridDimZ;
+    let answered = call("cuLaunchKernelEx", |s| {
+        function_of(s, function)?;
+        for attribute in attributes {
+            match attribute.id as u32 {
+                // An address, or an event.
+                1 | 7 | 12 | 13 => die("an attribute that holds a handle or an address"),
+                // SAFETY: the member of this attribute.
+                2 if unsafe { attribute.value.cooperative } != 0 && blocks > 132 => {
+                    return Err(COOPERATIVE_LAUNCH_TOO_LARGE);
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    });
+    if answered != 0 {
+        return answered;
+    }
+    // SAFETY: NVIDIA's contract, the same for both.
+    unsafe {
+        cuLaunchKernel(
+            function,
+            config.gridDimX,
+            config.gridDimY,
+            config.gridDimZ,
+            config.blockDimX,
+            config.blockDimY,
+            config.blockDimZ,
+            config.sharedMemBytes,
+            config.hStream,
+            params,
+            extra,
+        )
+    }
 }

@@ -10,6 +10,13 @@ pub struct Conf {
     pub devices: Option<i32>,
     pub memory: Option<u64>,
     pub release: bool,
+    pub sticky_process: bool,
+    /// Queries are logged, too.
+    pub queries: bool,
+    /// What each call returns, where the GPU is gone.
+    pub lost: Option<u32>,
+    /// Number and result of a call that fails, counted from when this was first read.
+    pub failing: Option<(u64, u32)>,
     pub attributes: HashMap<u32, i32>,
     /// Call, its number (`None`: each), result.
     pub fail: Vec<(String, Option<u64>, u32)>,
@@ -25,7 +32,13 @@ impl Conf {
                 ["version", n] => conf.version = n.parse().ok(),
                 ["devices", n] => conf.devices = n.parse().ok(),
                 ["memory", n] => conf.memory = n.parse().ok(),
+                ["queries"] => conf.queries = true,
                 ["release"] => conf.release = true,
+                ["failing", n, status] => {
+                    conf.failing = Some((number(n) as u64, number(status) as u32));
+                }
+                ["lost", status] => conf.lost = Some(number(status) as u32),
+                ["sticky", "process"] => conf.sticky_process = true,
                 ["attribute", n, value] => {
                     conf.attributes
                         .insert(number(n) as u32, number(value) as i32);

@@ -12,14 +12,19 @@
 //! | line | meaning |
 //! |---|---|
 //! | `fail CALL N STATUS` | the `N`th call of `CALL` (`*`: each) returns `STATUS` |
+//! | `failing N STATUS` | the `N`th call from now on returns `STATUS`, whichever it is; queries and calls that end something are not counted |
 //! | `version N` | `cuDriverGetVersion` (default 13000) |
 //! | `devices N` | number of GPUs (default 1) |
 //! | `attribute N VALUE` | a device attribute |
 //! | `memory BYTES` | memory of a GPU (default 64 MiB) |
+//! | `queries` | the log has queries, too |
 //! | `release` | endless kernels end |
+//! | `lost STATUS` | every call fails with it, queries and calls that end something, too: the GPU has fallen off the bus |
+//! | `sticky process` | an illegal access ends all contexts of the process, and not its own alone |
 //!
 //! `libcuda.so.log` gets a line per call, queries left out, and after each call that destroys something a
-//! line `live contexts=… streams=… events=… modules=… memory=… pins=…`.
+//! line `live contexts=… streams=… events=… modules=… memory=… pins=… graphs=…`; `memory` counts
+//! allocations, physical memory and reserved addresses.
 //!
 //! | kernel | parameters | what it does |
 //! |---|---|---|
@@ -27,6 +32,8 @@
 //! | `busy` | u32 count | is running for that many queries |
 //! | `endless` | none | never ends |
 //! | `illegal` | none | fails with ERROR_ILLEGAL_ADDRESS |
+//! | `print` | none | writes a line to the standard output and one to the standard error, as `printf` and `assert` do |
+//! | `crash` | none | aborts the process, as a driver with a defect does |
 //! | any other | any | nothing |
 
 #![allow(unsafe_code)] // The exports are C functions.
@@ -34,12 +41,18 @@
 #![allow(non_snake_case)]
 #![allow(clippy::missing_safety_doc)] // NVIDIA's contracts; all that is checkable is checked.
 
+mod blas;
 mod code;
 mod conf;
 mod driver;
+mod graph;
+mod link;
+mod lt;
 mod memory;
+mod nvml;
 mod object;
 mod state;
+mod virtual_memory;
 
 /// The mark of this project's guest library, which the backend must not take for a driver. The
 /// tests take it out of the copies that are to be one.

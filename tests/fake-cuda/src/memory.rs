@@ -198,14 +198,42 @@ sets! {
 }
 
 #[unsafe(no_mangle)]
-pub extern "C" fn cuMemHostRegister_v2(base: *mut c_void, bytes: usize, _flags: c_uint) -> u32 {
+pub extern "C" fn cuMemHostRegister_v2(base: *mut c_void, bytes: usize, flags: c_uint) -> u32 {
     call("cuMemHostRegister_v2", |s| {
         let ctx = s.current()?;
+        let (at, end) = (base as usize, base as usize + bytes);
+        if s.pins.iter().any(|p| at < p.base + p.bytes && p.base < end) {
+            return Err(ALREADY_REGISTERED);
+        }
         s.pins.push(Pin {
             ctx,
             base: base as usize,
             bytes,
+            mapped: flags & DEVICEMAP != 0,
         });
+        Ok(())
+    })
+}
+
+/// `CU_MEMHOSTREGISTER_DEVICEMAP`.
+const DEVICEMAP: c_uint = 2;
+/// `CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED`.
+const ALREADY_REGISTERED: u32 = 712;
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemHostGetDevicePointer_v2(
+    address: *mut CUdeviceptr,
+    host: *mut c_void,
+    flags: c_uint,
+) -> u32 {
+    call("cuMemHostGetDevicePointer_v2", |s| {
+        let at = host as usize;
+        let inside = |p: &Pin| p.mapped && (p.base..p.base + p.bytes).contains(&at);
+        if flags != 0 || !s.pins.iter().any(inside) {
+            return Err(INVALID_VALUE);
+        }
+        // SAFETY: NVIDIA's contract.
+        unsafe { *address = at as u64 + if s.same_addresses() { 0 } else { 4096 } };
         Ok(())
     })
 }

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use cudarc::driver::sys::{CUcontext, CUdevice, CUevent, CUstream};
 
+use crate::blas;
 use crate::conf::Conf;
 use crate::state::{
-    CURRENT, Context, Event, INVALID_HANDLE, INVALID_VALUE, NOT_READY, Op, Pin, State, Stream,
-    call, die, lock,
+    CURRENT, Context, Event, Handle, INVALID_HANDLE, INVALID_VALUE, NOT_READY, Op, Pin, State,
+    Stream, call, die, lock,
 };
 
 #[unsafe(no_mangle)]
@@ -36,6 +37,7 @@ pub unsafe extern "C" fn cuCtxCreate_v2(
             blocking: true,
             dying: false,
             ops: VecDeque::new(),
+            capture: None,
         };
         s.streams.insert(handle, default);
         CURRENT.with_borrow_mut(|stack| stack.push(handle));
@@ -45,24 +47,29 @@ pub unsafe extern "C" fn cuCtxCreate_v2(
     })
 }
 
-#[unsafe(no_mangle)]
-pub extern "C" fn cuCtxDestroy_v2(ctx: CUcontext) -> u32 {
-    let key = ctx as usize;
-    // It waits for work in flight, and lets other threads in meanwhile.
+/// Waits for work in flight, and lets other threads in meanwhile.
+pub fn wait_for_context(key: Handle) {
     loop {
         let mut s = lock();
         s.conf.release |= s.reread().release;
         s.run(true);
         if s.ctx_is_idle(key) {
-            break;
+            return;
         }
         drop(s);
         std::thread::sleep(Duration::from_millis(1));
     }
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuCtxDestroy_v2(ctx: CUcontext) -> u32 {
+    let key = ctx as usize;
+    wait_for_context(key);
     call("cuCtxDestroy_v2", |s| {
         let Some(context) = s.contexts.remove(&key) else {
             die(&format!("{key:#x} is no context"))
         };
+        blas::context_goes(key, context.error == 0);
         CURRENT.with_borrow_mut(|stack| {
             if stack.last() == Some(&key) {
                 stack.pop();
@@ -78,7 +85,10 @@ pub extern "C" fn cuCtxDestroy_v2(ctx: CUcontext) -> u32 {
             .collect();
         s.functions.retain(|_, f| !modules.contains(&f.module));
         s.modules.retain(|_, o| o.ctx != key);
+        s.links.retain(|_, o| o.ctx != key);
         s.memory.retain(|_, o| o.ctx != key);
+        s.graphs.retain(|_, o| o.ctx != key);
+        s.execs.retain(|_, o| o.0 != key);
         let (gone, kept) = std::mem::take(&mut s.pins)
             .into_iter()
             .partition(|p| p.ctx == key);
@@ -196,6 +206,7 @@ pub unsafe extern "C" fn cuStreamCreateWithPriority(
             blocking: flags & 1 == 0,
             dying: false,
             ops: VecDeque::new(),
+            capture: None,
         };
         s.streams.insert(handle, new);
         // SAFETY: NVIDIA's contract.
@@ -252,8 +263,14 @@ pub extern "C" fn cuStreamSynchronize(stream: CUstream) -> u32 {
 }
 
 #[unsafe(no_mangle)]
-pub extern "C" fn cuStreamWaitEvent(stream: CUstream, event: CUevent, _flags: c_uint) -> u32 {
+pub extern "C" fn cuStreamWaitEvent(stream: CUstream, event: CUevent, flags: c_uint) -> u32 {
     call("cuStreamWaitEvent", |s| {
+        if s.stream(stream as usize)?.capture.is_some() {
+            if flags != 1 {
+                die("an event of another stream is waited for in a capture");
+            }
+            return s.submit(stream as usize, Op::WaitNode(event as usize));
+        }
         let generation = s.event(event as usize)?.recorded;
         s.submit(
             stream as usize,
@@ -299,6 +316,9 @@ fn record(s: &mut State, event: CUevent, stream: CUstream) -> Result<(), u32> {
     let event_ctx = s.event(event as usize)?.ctx;
     if s.stream(stream as usize)?.ctx != event_ctx {
         return Err(INVALID_HANDLE);
+    }
+    if s.stream(stream as usize)?.capture.is_some() {
+        return s.submit(stream as usize, Op::RecordNode(event as usize));
     }
     let recorded = s.event(event as usize)?;
     recorded.recorded += 1;

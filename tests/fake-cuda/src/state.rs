@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::PathBuf;
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use crate::conf::{Conf, own_path};
+use crate::virtual_memory::VirtualMemory;
 
 pub type Handle = usize;
 
@@ -36,6 +38,8 @@ pub struct State {
     path: PathBuf,
     log: File,
     calls: HashMap<&'static str, u64>,
+    /// The call that is to fail, and how many there were since that was asked for.
+    failing: (Option<(u64, u32)>, u64),
     next_handle: Handle,
     next_address: u64,
     next_seq: u64,
@@ -46,9 +50,22 @@ pub struct State {
     pub streams: BTreeMap<Handle, Stream>,
     pub events: BTreeMap<Handle, Event>,
     pub modules: BTreeMap<Handle, Module>,
+    pub links: BTreeMap<Handle, Link>,
     pub functions: BTreeMap<Handle, Function>,
     pub memory: BTreeMap<u64, Memory>,
     pub pins: Vec<Pin>,
+    pub graphs: BTreeMap<Handle, Graph>,
+    /// Executable ones: context and work.
+    pub execs: BTreeMap<Handle, (Handle, Vec<Op>)>,
+    pub virtual_memory: VirtualMemory,
+}
+
+pub struct Link {
+    pub ctx: Handle,
+    /// Options with their values; those of the logs are buffers.
+    pub options: Vec<(u32, usize)>,
+    pub text: String,
+    pub image: Vec<u8>,
 }
 
 pub struct Context {
@@ -64,12 +81,46 @@ pub struct Stream {
     /// Destroyed with work left.
     pub dying: bool,
     pub ops: VecDeque<(u64, Op)>,
+    /// The graph that its work goes to, and the nodes that the next one follows.
+    pub capture: Option<(Handle, Vec<Handle>)>,
 }
 
+pub struct Graph {
+    pub ctx: Handle,
+    /// Handle, work and what it follows, in the order in which they were made.
+    pub nodes: Vec<(Handle, Option<Op>, Vec<Handle>)>,
+}
+
+#[derive(Clone)]
 pub enum Op {
+    /// Calls a function of the caller's in a thread of its own.
+    Call {
+        function: usize,
+        data: usize,
+    },
+    /// Such a function is being called.
+    Called(Arc<AtomicBool>),
+    /// A word is written.
+    WriteWord {
+        to: u64,
+        value: u64,
+        bytes: usize,
+    },
+    /// A word is waited for: the flags are CUDA's.
+    WaitWord {
+        at: u64,
+        value: u64,
+        bytes: usize,
+        flags: u32,
+    },
+    /// Nodes of graphs: which record it is, is known at the launch.
+    RecordNode(Handle),
+    WaitNode(Handle),
     Busy(u32),
     Endless,
     Illegal,
+    /// Text to the standard output, and to the standard error.
+    Print,
     /// Reads host memory when it is executed, as DMA does.
     FromHost {
         to: u64,
@@ -133,6 +184,8 @@ pub struct Pin {
     pub ctx: Handle,
     pub base: usize,
     pub bytes: usize,
+    /// The GPU reaches it.
+    pub mapped: bool,
 }
 
 static STATE: LazyLock<Mutex<State>> = LazyLock::new(|| {
@@ -146,6 +199,7 @@ static STATE: LazyLock<Mutex<State>> = LazyLock::new(|| {
         log: log.unwrap_or_else(|e| die(&format!("cannot write the log: {e}"))),
         path,
         calls: HashMap::new(),
+        failing: (None, 0),
         next_handle: 0x5000_0000,
         next_address: 0x7f00_0000_0000,
         next_seq: 1,
@@ -155,14 +209,32 @@ static STATE: LazyLock<Mutex<State>> = LazyLock::new(|| {
         streams: BTreeMap::new(),
         events: BTreeMap::new(),
         modules: BTreeMap::new(),
+        links: BTreeMap::new(),
         functions: BTreeMap::new(),
         memory: BTreeMap::new(),
         pins: Vec::new(),
+        graphs: BTreeMap::new(),
+        execs: BTreeMap::new(),
+        virtual_memory: VirtualMemory::default(),
     })
 });
 
 pub fn lock() -> MutexGuard<'static, State> {
     STATE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether a call ends something.
+fn ends(name: &str) -> bool {
+    [
+        "Destroy",
+        "Free",
+        "Unload",
+        "Unregister",
+        "Release",
+        "Unmap",
+    ]
+    .iter()
+    .any(|word| name.contains(word))
 }
 
 /// Runs a call: counts it, logs it, lets it fail where that is asked for.
@@ -185,7 +257,9 @@ pub fn call(name: &'static str, body: impl FnOnce(&mut State) -> Result<(), u32>
         .fail
         .iter()
         .find(|(call, nth, _)| call == name && nth.is_none_or(|n| n == count));
-    let result = match asked.map(|(_, _, status)| *status) {
+    let asked = asked.map(|(_, _, status)| *status);
+    let swept = state.is_swept(query || ends(name));
+    let result = match asked.or(swept).or(state.conf.lost) {
         Some(status) => Err(status),
         None if !state.initialized && !matches!(name, "cuInit" | "cuDriverGetVersion") => {
             Err(NOT_INITIALIZED)
@@ -193,17 +267,14 @@ pub fn call(name: &'static str, body: impl FnOnce(&mut State) -> Result<(), u32>
         None => body(&mut state),
     };
     let result = result.err().unwrap_or(SUCCESS);
-    if !query {
+    if !query || state.conf.queries && name != "cuCtxSetCurrent" {
         let line = if result == SUCCESS {
             name.to_owned()
         } else {
             format!("{name} = {result}")
         };
         state.write(&line);
-        if ["Destroy", "Free", "Unload", "Unregister"]
-            .iter()
-            .any(|word| name.contains(word))
-        {
+        if ends(name) {
             let line = state.live();
             state.write(&line);
         }
@@ -212,7 +283,20 @@ pub fn call(name: &'static str, body: impl FnOnce(&mut State) -> Result<(), u32>
 }
 
 impl State {
-    fn write(&mut self, line: &str) {
+    /// The result of a call that is to fail because of its number.
+    fn is_swept(&mut self, uncounted: bool) -> Option<u32> {
+        if self.failing.0 != self.conf.failing {
+            self.failing = (self.conf.failing, 0);
+        }
+        let (nth, status) = self.failing.0?;
+        if uncounted {
+            return None;
+        }
+        self.failing.1 += 1;
+        (self.failing.1 == nth).then_some(status)
+    }
+
+    pub fn write(&mut self, line: &str) {
         if let Err(error) = writeln!(self.log, "{line}") {
             die(&format!("cannot write the log: {error}"));
         }
@@ -220,7 +304,7 @@ impl State {
 
     fn live(&self) -> String {
         format!(
-            "live contexts={} streams={} events={} modules={} memory={} pins={}",
+            "live contexts={} streams={} events={} modules={} memory={} pins={} graphs={}",
             self.contexts.len(),
             self.streams
                 .values()
@@ -228,8 +312,11 @@ impl State {
                 .count(),
             self.events.len(),
             self.modules.len(),
-            self.memory.values().filter(|m| !m.global).count(),
-            self.pins.len()
+            self.memory.values().filter(|m| !m.global).count()
+                + self.virtual_memory.physical.len()
+                + self.virtual_memory.reservations.len(),
+            self.pins.len(),
+            self.graphs.len() + self.execs.len()
         )
     }
 
@@ -291,7 +378,17 @@ impl State {
 
     /// Queues work, and does what can be done.
     pub fn submit(&mut self, stream: Handle, op: Op) -> Result<(), u32> {
-        self.stream(stream)?;
+        let capture = self.stream(stream)?.capture.clone();
+        if let Some((graph, after)) = capture {
+            let node = self.handle();
+            if let Some(graph) = self.graphs.get_mut(&graph) {
+                graph.nodes.push((node, Some(op), after));
+            }
+            if let Some((_, after)) = &mut self.stream(stream)?.capture {
+                *after = vec![node];
+            }
+            return Ok(());
+        }
         let seq = self.seq();
         self.stream(stream)?.ops.push_back((seq, op));
         self.queued += 1;
@@ -332,9 +429,20 @@ impl State {
                 return;
             };
             let ctx = stream.ctx;
-            let Some((_, op)) = stream.ops.pop_front() else {
+            let Some((seq, op)) = stream.ops.pop_front() else {
                 return;
             };
+            if let Op::Call { function, data } = op {
+                let done = Arc::new(AtomicBool::new(false));
+                stream.ops.push_front((seq, Op::Called(Arc::clone(&done))));
+                std::thread::spawn(move || {
+                    // SAFETY: the caller of cuLaunchHostFunc gave a function of this type.
+                    let function: extern "C" fn(usize) = unsafe { std::mem::transmute(function) };
+                    function(data);
+                    done.store(true, Ordering::Release);
+                });
+                continue;
+            }
             if let Err(error) = self.execute(op) {
                 self.fail(ctx, error);
             }
@@ -343,13 +451,17 @@ impl State {
         self.queued = self.streams.values().map(|s| s.ops.len()).sum();
     }
 
+    /// Ends a context; where errors are the process's, each one, and those that are made later.
     fn fail(&mut self, ctx: Handle, error: u32) {
-        if let Some(context) = self.contexts.get_mut(&ctx) {
-            context.error = error;
+        let all = self.conf.sticky_process;
+        for (handle, context) in &mut self.contexts {
+            if all || *handle == ctx {
+                context.error = error;
+            }
         }
         self.streams
             .values_mut()
-            .filter(|s| s.ctx == ctx)
+            .filter(|s| all || s.ctx == ctx)
             .for_each(|s| s.ops.clear());
     }
 
@@ -382,6 +494,13 @@ impl State {
         match op {
             Op::Busy(left) => *left == 0,
             Op::Endless => self.conf.release,
+            Op::Called(done) => done.load(Ordering::Acquire),
+            Op::WaitWord {
+                at,
+                value,
+                bytes,
+                flags,
+            } => self.word_is(*at, *value, *bytes, *flags),
             Op::Wait { event, generation } => self
                 .events
                 .get(event)
@@ -390,10 +509,40 @@ impl State {
         }
     }
 
+    fn word_is(&self, at: u64, value: u64, bytes: usize, flags: u32) -> bool {
+        let (base, memory) = match self.memory.range(..=at).next_back() {
+            Some(found) => found,
+            None => die("a wait for a word that is no device memory"),
+        };
+        let from = (at - base) as usize;
+        let mut word = [0; 8];
+        word[..bytes].copy_from_slice(&memory.bytes[from..from + bytes]);
+        let found = u64::from_le_bytes(word);
+        match flags {
+            0 => found >= value,
+            1 => found == value,
+            2 => found & value != 0,
+            _ => !(found | value) & ((1u128 << (8 * bytes)) - 1) as u64 != 0,
+        }
+    }
+
     fn execute(&mut self, op: Op) -> Result<(), u32> {
         match op {
+            Op::Call { .. } | Op::Called(_) | Op::WaitWord { .. } => {}
+            Op::RecordNode(_) | Op::WaitNode(_) => die("a node of a graph in a stream"),
+            Op::WriteWord { to, value, bytes } => {
+                let value = value.to_le_bytes();
+                self.device(to, bytes as u64)
+                    .copy_from_slice(&value[..bytes]);
+            }
             Op::Busy(_) | Op::Endless | Op::Wait { .. } => {}
             Op::Illegal => return Err(ILLEGAL_ADDRESS),
+            Op::Print => {
+                // As the driver does it: with the C library's streams.
+                // SAFETY: a text without directives that ends with a NUL.
+                unsafe { libc::printf(c"fake kernel: text\n".as_ptr()) };
+                eprintln!("fake kernel: complaint");
+            }
             Op::FromHost { to, from, bytes } => {
                 // SAFETY: the caller of cuMemcpyHtoDAsync keeps the source until the copy is done.
                 let data = unsafe { std::slice::from_raw_parts(from as *const u8, bytes) }.to_vec();
@@ -442,6 +591,19 @@ impl State {
     }
 
     pub fn find(&mut self, address: u64, bytes: u64) -> Option<&mut [u8]> {
+        let user = self.current().ok();
+        if let Some(mapped) = self.virtual_memory.find(address, bytes, user) {
+            return Some(mapped);
+        }
+        let (begin, length) = (address as usize, usize::try_from(bytes).ok()?);
+        let holds = |p: &Pin| {
+            p.mapped && begin >= p.base && begin.saturating_add(length) <= p.base + p.bytes
+        };
+        if self.pins.iter().any(holds) {
+            // SAFETY: memory that was registered, as long as it is; the tests that share it with
+            // threads of theirs wait for the copy first.
+            return Some(unsafe { std::slice::from_raw_parts_mut(begin as *mut u8, length) });
+        }
         let (base, memory) = self.memory.range_mut(..=address).next_back()?;
         let at = usize::try_from(address - base).ok()?;
         memory
@@ -449,12 +611,26 @@ impl State {
             .get_mut(at..at.checked_add(usize::try_from(bytes).ok()?)?)
     }
 
+    /// True where registered memory has the GPU's address.
+    pub fn same_addresses(&self) -> bool {
+        const CAN_USE_HOST_POINTER: u32 = 91;
+        self.conf.attributes.get(&CAN_USE_HOST_POINTER) != Some(&0)
+    }
+
     pub fn memory_limit(&self) -> u64 {
         self.conf.memory.unwrap_or(64 << 20)
     }
 
     pub fn memory_used(&self) -> u64 {
-        self.memory.values().map(|m| m.bytes.len() as u64).sum()
+        let allocated: u64 = self.memory.values().map(|m| m.bytes.len() as u64).sum();
+        allocated + self.virtual_memory.used()
+    }
+
+    /// Addresses that were never given out before.
+    pub fn take_addresses(&mut self, bytes: u64) -> u64 {
+        let address = self.next_address;
+        self.next_address += bytes.next_multiple_of(2 << 20) + (2 << 20);
+        address
     }
 
     /// Allocates memory that holds what someone else left there.
@@ -463,8 +639,7 @@ impl State {
         if self.memory_used().saturating_add(bytes) > self.memory_limit() {
             return Err(OUT_OF_MEMORY);
         }
-        let address = self.next_address;
-        self.next_address += bytes.next_multiple_of(2 << 20) + (2 << 20);
+        let address = self.take_addresses(bytes);
         self.memory.insert(
             address,
             Memory {

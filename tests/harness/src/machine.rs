@@ -64,12 +64,25 @@ pub trait Machine: Sized + Sync {
     fn take32(&self, offset: u64) -> bool;
     /// A sequentially consistent fence.
     fn fence(&self);
-    /// True when a mistake of the guest has been logged whose text contains this.
+    /// True when a mistake of the guest, or a warning, has been logged whose text contains this.
     fn logged(&self, text: &str) -> bool;
     /// Makes ready for the interrupts of all channels.
     fn enable_interrupts(&self);
     /// True when the interrupt of a channel has been raised since the last call.
     fn take_interrupt(&self, channel: u32) -> bool;
+
+    /// How often a channel's worker has been woken, where that can be seen.
+    fn wakeups(&self, _channel: u32) -> Option<u64> {
+        None
+    }
+
+    /// Threads and open descriptors of the device's process, where nothing else happens in it.
+    fn held(&self) -> Option<(usize, usize)> {
+        None
+    }
+
+    /// Has the guest see the device's memory or not, where there is a bus that can do so.
+    fn show_bars(&self, _shown: bool) {}
 
     /// How BAR1 is divided.
     fn layout(&self) -> Layout {

@@ -93,6 +93,14 @@ pub fn init() -> Result<()> {
     unsafe { call!(cuInit(0)) }.map_err(Into::into)
 }
 
+/// `cuDriverGetVersion`.
+pub fn driver_version() -> Result<i32> {
+    let mut version = 0;
+    // SAFETY: a place for the number.
+    unsafe { call!(cuDriverGetVersion(&mut version))? };
+    Ok(version)
+}
+
 /// The name of the first device.
 pub fn device_name() -> Result<String> {
     let mut name = [0u8; 256];
@@ -101,6 +109,21 @@ pub fn device_name() -> Result<String> {
     Ok(CStr::from_bytes_until_nul(&name)?
         .to_string_lossy()
         .into_owned())
+}
+
+/// The compute capability of the first device, 90 for 9.0.
+pub fn compute_capability() -> Result<u32> {
+    use sys::CUdevice_attribute as Attribute;
+    let mut parts = [0; 2];
+    let attributes = [
+        Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR,
+        Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR,
+    ];
+    for (part, attribute) in parts.iter_mut().zip(attributes) {
+        // SAFETY: a place for the number.
+        unsafe { call!(cuDeviceGetAttribute(part, attribute, 0)) }?;
+    }
+    Ok((parts[0] * 10 + parts[1]).unsigned_abs())
 }
 
 /// A context that is current in this thread for as long as this lives.
@@ -578,6 +601,11 @@ impl Drop for Pending<'_> {
 pub struct Stream(sys::CUstream);
 
 impl Stream {
+    /// Its handle, for libraries.
+    pub fn handle(&self) -> u64 {
+        self.0 as u64
+    }
+
     /// A stream that does not wait for the default stream.
     pub fn new() -> Result<Self> {
         let mut stream = ptr::null_mut();

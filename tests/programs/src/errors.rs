@@ -1,5 +1,6 @@
 //! What must fail, and how: one row per kind of bad input, with the error that NVIDIA documents.
 
+mod contexts;
 mod faults;
 mod handles;
 mod lookup;
@@ -94,6 +95,26 @@ pub const ROWS: &[Row] = &[
         Place::Shared,
         handles::event_without_time,
     ),
+    row(
+        "handles_of_another_context",
+        Place::Shared,
+        contexts::handles_of_another_context,
+    ),
+    row("after_destroy", Place::Shared, contexts::after_destroy),
+    row(
+        "destroyed_while_current",
+        Place::Shared,
+        contexts::destroyed_while_current,
+    ),
+    row("unknown_numbers", Place::Shared, contexts::unknown_numbers),
+    row("negative_sizes", Place::Shared, contexts::negative_sizes),
+    row(
+        "overlapping_copies",
+        Place::Shared,
+        contexts::overlapping_copies,
+    ),
+    row("memory_runs_out", Place::Shared, contexts::memory_runs_out),
+    row("not_there", Place::Shared, contexts::not_there),
     row("proc_address", Place::Shared, lookup::proc_address),
     row("proc_address_first_abi", Place::Shared, lookup::first_abi),
     row("proc_address_unknown", Place::Shared, lookup::unknown),

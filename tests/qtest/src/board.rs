@@ -3,8 +3,8 @@
 use vgpu_test_harness::machine::VM_ID;
 use vgpu_test_harness::{Machine, Spec};
 
-use crate::pci::{Function, MSIX};
-use crate::qemu::{Qemu, binary};
+use crate::pci::{Function, MSIX, config};
+use crate::qemu::{Binary, Qemu, binary};
 
 /// Where the test maps the BARs: nothing else lies there on either machine type.
 pub const BAR0: u64 = 0xe000_0000;
@@ -43,9 +43,14 @@ pub fn properties(spec: Spec) -> String {
 impl Board {
     /// Starts a machine of this type.
     pub fn on(machine: &str, spec: Spec) -> Board {
-        let device = format!("{},addr={SLOT:#x}", properties(spec));
         let binary = binary().unwrap_or_else(|skip| panic!("{}", skip.0));
-        let qemu = Qemu::start(&binary, &["-machine", machine, "-device", &device]);
+        Board::of(&binary, machine, spec, &properties(spec))
+    }
+
+    /// Starts this QEMU with these properties of the device, which `spec` must describe.
+    pub fn of(binary: &Binary, machine: &str, spec: Spec, properties: &str) -> Board {
+        let device = format!("{properties},addr={SLOT:#x}");
+        let qemu = Qemu::start(binary, &["-machine", machine, "-device", &device]);
         let board = Board { qemu, spec };
         board.map();
         board
@@ -100,6 +105,18 @@ impl Machine for Board {
     fn spec(&self) -> Spec {
         self.spec
     }
+    fn held(&self) -> Option<(usize, usize)> {
+        let count = |what: &str| {
+            let entries = std::fs::read_dir(format!("/proc/{}/{what}", self.qemu.pid()));
+            entries.expect("QEMU lives").count()
+        };
+        Some((count("task"), count("fd")))
+    }
+    fn show_bars(&self, shown: bool) {
+        // Memory space enable; bus master stays.
+        let bits = if shown { 0b110 } else { 0b100 };
+        self.function().write(config::COMMAND, bits);
+    }
     fn bar0_read(&self, offset: u64, size: u32) -> u64 {
         self.qemu.read(BAR0 + offset, size)
     }
@@ -137,7 +154,7 @@ impl Machine for Board {
         // Each access is a round trip to another process.
     }
     fn logged(&self, text: &str) -> bool {
-        self.qemu.log().contains(text)
+        self.qemu.log().contains(text) || self.qemu.stderr().contains(text)
     }
     fn enable_interrupts(&self) {
         self.enable_msix();

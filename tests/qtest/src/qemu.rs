@@ -19,6 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub struct Binary {
     program: PathBuf,
     arguments: Vec<String>,
+    environment: Vec<(String, String)>,
 }
 
 /// Finds QEMU: `VGPU_QEMU` with `VGPU_QEMU_ARGS`, else the last build of `cargo xtask qemu`.
@@ -34,6 +35,7 @@ fn find() -> Result<Binary, Skip> {
         return Ok(Binary {
             program: program.into(),
             arguments,
+            environment: Vec::new(),
         });
     }
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
@@ -58,14 +60,26 @@ fn find() -> Result<Binary, Skip> {
         Some(dir) => vec!["-L".to_owned(), dir.display().to_string()],
         None => Vec::new(),
     };
-    Ok(Binary { program, arguments })
+    Ok(Binary {
+        program,
+        arguments,
+        environment: Vec::new(),
+    })
 }
 
 impl Binary {
+    /// The same with these variables in its environment.
+    pub fn with_environment(mut self, variables: &[(&str, &str)]) -> Binary {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        self.environment.extend(variables.iter().map(owned));
+        self
+    }
+
     /// A command that starts it with these arguments.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).args(arguments);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 

@@ -1,6 +1,7 @@
 //! The device in QEMU.
 
 mod configuration;
+mod driver;
 mod lifecycle;
 mod wiring;
 
@@ -33,6 +34,11 @@ fn main() -> ExitCode {
         configuration::help_tells_every_property,
         configuration::bad_values_are_refused_by_name,
         configuration::values_at_their_limits,
+        driver::hosts_that_cannot_be_used_are_refused_with_the_remedy,
+        driver::a_host_without_cublas_says_so_and_starts,
+        driver::a_failure_in_mid_stream_is_the_guests_error,
+        driver::a_gpu_that_falls_off_the_bus_takes_nothing_else_along,
+        driver::sessions_are_in_processes_of_their_own,
         wiring::a_doorbell_write_is_an_eventfd,
         wiring::the_interrupt_pin,
         wiring::masked_messages_stay_pending,

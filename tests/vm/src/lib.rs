@@ -88,3 +88,29 @@ pub fn xtask() -> Command {
         }
     }
 }
+
+/// How many processes with this name have been started by this one, by those that it started, and so on.
+pub fn descendants(name: &str) -> usize {
+    // "pid (name) state ppid …", and the name may hold anything.
+    let stat = |pid: u32| -> Option<(String, u32)> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let (head, rest) = stat.rsplit_once(") ")?;
+        let name = head.split_once('(')?.1.to_owned();
+        Some((name, rest.split(' ').nth(1)?.parse().ok()?))
+    };
+    let own = std::process::id();
+    let is_ours = |mut pid: u32| {
+        while pid > 1 {
+            match stat(pid) {
+                Some((_, parent)) if parent == own => return true,
+                Some((_, parent)) => pid = parent,
+                None => return false,
+            }
+        }
+        false
+    };
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_string_lossy().parse().ok());
+    pids.filter(|pid| stat(*pid).is_some_and(|(found, _)| found == name) && is_ours(*pid))
+        .count()
+}

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::Stdio;
 
 use anyhow::Result;
-use vgpu_vm_tests::{Guest, xtask};
+use vgpu_vm_tests::{Guest, descendants, xtask};
 
 #[test]
 #[ignore = "boots guests: run by `cargo xtask test`"]
@@ -161,6 +161,62 @@ fn bad_input_gets_documented_errors() -> Result<()> {
     Ok(())
 }
 
+/// `isolation=process`: QEMU starts a program for each process of the guest.
+#[test]
+#[ignore = "boots a guest: run by `cargo xtask test`"]
+fn each_process_of_the_guest_has_one_on_the_host() -> Result<()> {
+    let script =
+        "cuda-kernels --processes 3 --only vector_add --only reduce_shuffle /opt/vgpu-stub/ptx
+        cuda-errors /opt/vgpu-stub/ptx
+        cuda-kernels --hang /opt/vgpu-stub/ptx >/tmp/out & pid=$!
+        for try in $(seq 100); do grep -q hangs /tmp/out && break; sleep 0.1; done
+        cat /tmp/out; kill -9 $pid; wait $pid || true
+        cuda-kernels --only vector_add /opt/vgpu-stub/ptx";
+    let running = std::thread::spawn(move || Guest::new(&["--isolation", "process"]).shell(script));
+    let mut most = 0;
+    while !running.is_finished() {
+        most = most.max(descendants("vgpu-worker"));
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let ended = running.join().expect("the thread panicked")?;
+    for part in ["all 6 kernels passed", "hangs", "all 1 kernels passed"] {
+        assert!(
+            ended.stdout.contains(part),
+            "no {part:?} in {}",
+            ended.stdout
+        );
+    }
+    assert!(!ended.stdout.contains("FAIL"), "{}", ended.stdout);
+    // One for each of the three, beside the one that waits for the next.
+    assert!(most >= 4, "{most} of them at once");
+    assert_eq!(descendants("vgpu-worker"), 0, "they end with QEMU");
+    Ok(())
+}
+
+#[test]
+#[ignore = "boots a guest: run by `cargo xtask test`"]
+fn graphs_captures_and_functions_in_streams() -> Result<()> {
+    let ended = Guest::new(&[]).shell("cuda-graphs /opt/vgpu-stub/ptx")?;
+    assert!(
+        ended.stdout.contains("PASS random_orders") && !ended.stdout.contains("FAIL"),
+        "{}",
+        ended.stdout
+    );
+    Ok(())
+}
+
+#[test]
+#[ignore = "boots a guest: run by `cargo xtask test`"]
+fn memory_that_program_and_device_share() -> Result<()> {
+    let ended = Guest::new(&[]).shell("cuda-memory /opt/vgpu-stub/ptx")?;
+    assert!(
+        ended.stdout.contains("PASS pinned_in_kernels") && !ended.stdout.contains("FAIL"),
+        "{}",
+        ended.stdout
+    );
+    Ok(())
+}
+
 #[test]
 #[ignore = "boots a guest: run by `cargo xtask test`"]
 fn program_in_c_computes() -> Result<()> {
@@ -170,6 +226,33 @@ fn program_in_c_computes() -> Result<()> {
         "{}",
         ended.stdout
     );
+    Ok(())
+}
+
+/// Waiting programs sleep until the device interrupts, where the kernel's generic driver has it.
+#[test]
+#[ignore = "boots a guest: run by `cargo xtask test`"]
+fn interrupts_through_the_kernels_generic_driver() -> Result<()> {
+    let guest = Guest::new(&["--module", "uio_pci_generic", "--env", "VGPU_LOG=/tmp/log"]);
+    let script = "set -e
+        echo 10de 2331 >/sys/bus/pci/drivers/uio_pci_generic/new_id
+        ls /dev/uio0
+        cuda-kernels /opt/vgpu-stub/ptx
+        cuda-kernels --processes 2 /opt/vgpu-stub/ptx
+        grep -c 'replies interrupt' /tmp/log
+        awk '/uio_pci_generic/ { for (i = 2; i < NF; i++) sum += $i } END { print \"interrupts\", sum + 0 }' /proc/interrupts";
+    let ended = guest.shell(script)?;
+    let text = format!("{}\n{}", ended.stdout, ended.stderr);
+    let count = ended
+        .stdout
+        .lines()
+        .find_map(|line| line.strip_prefix("interrupts "))
+        .and_then(|count| count.parse::<u64>().ok());
+    assert!(
+        ended.status == 0 && !ended.stdout.contains("FAIL"),
+        "{text}"
+    );
+    assert!(count.is_some_and(|count| count > 0), "{text}");
     Ok(())
 }
 
@@ -211,5 +294,33 @@ fn bad_properties_are_refused_at_start() -> Result<()> {
             ended.stderr
         );
     }
+    Ok(())
+}
+
+/// The package as a distribution's own means install it, used by a service's user.
+#[test]
+#[ignore = "boots a guest with a tree of Debian unstable: run by `cargo xtask test`"]
+fn an_installed_package_serves_a_user_who_is_not_root() -> Result<()> {
+    let output = xtask().arg("guest-tree").output()?;
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}");
+    let tree = String::from_utf8(output.stdout)?;
+    let guest = Guest::new(&["--root", tree.trim(), "--user", "user"]);
+    let script = "id -un; vgpu-doctor; echo \"doctor $?\"; nvidia-smi -L; \
+                  nvidia-smi --query-gpu=pci.bus_id,memory.used --format=csv,noheader,nounits; \
+                  ldd /usr/lib/x86_64-linux-gnu/ggml/backends0/libggml-cuda.so | grep 'not found'";
+    let ended = guest.run(&["sh", "-c", script])?;
+    let text = format!("{}\n{}", ended.stdout, ended.stderr);
+    for part in [
+        "user\n",
+        "identity=h100\n",
+        "libcuda.so.1 is /usr/lib/x86_64-linux-gnu/libcuda.so.1\n",
+        "doctor 0\n",
+        "(UUID: GPU-",
+        "00000000:00:05.0, 0\n",
+    ] {
+        assert!(ended.stdout.contains(part), "no {part:?} in\n{text}");
+    }
+    assert!(!ended.stdout.contains("not found"), "{text}");
     Ok(())
 }

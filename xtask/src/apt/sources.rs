@@ -38,7 +38,8 @@ pub struct Suite {
 }
 
 impl Suite {
-    /// The suite by its name, with an index of today.
+    /// The suite by its name, with an index of today; contrib holds what builds on CUDA, non-free NVIDIA's
+    /// compiler.
     pub fn open(name: &str) -> Result<Suite> {
         let entry = debian_entry()?;
         let dir = cache::dir(&format!("apt/{name}"))?;
@@ -46,7 +47,12 @@ impl Suite {
             fs::create_dir_all(dir.join(sub))?;
         }
         let sources = dir.join("mirror.sources");
-        let changed = cache::write_if_changed(&sources, entry.text(name).as_bytes())?;
+        let changed = cache::write_if_changed(
+            &sources,
+            entry
+                .text("deb deb-src", name, "main contrib non-free")
+                .as_bytes(),
+        )?;
         let mut options: Vec<String> = sandbox().iter().map(ToString::to_string).collect();
         options.extend([
             format!("-oDir::Etc::sourcelist={}", sources.display()),
@@ -110,7 +116,13 @@ impl Suite {
 
     /// A binary package, unpacked below `dir`; nothing is installed.
     pub fn unpack(&self, package: &str, dir: &Path) -> Result<()> {
-        let files = print_uris(&self.options, &["download", package])
+        // The machine may have a newer version of the package than the suite: as if it had none.
+        let options = [
+            self.options.as_slice(),
+            &["-oDir::State::status=/dev/null".to_owned()],
+        ]
+        .concat();
+        let files = print_uris(&options, &["download", package])
             .with_context(|| format!("package {package} of Debian {}", self.name))?;
         let file = files
             .first()
@@ -119,6 +131,11 @@ impl Suite {
         run::ok(Command::new("dpkg-deb").arg("-x").arg(&deb).arg(dir))?;
         Ok(())
     }
+}
+
+/// The machine's Debian mirror as a .sources file for another suite.
+pub fn mirror(suite: &str, components: &str) -> Result<String> {
+    Ok(debian_entry()?.text("deb", suite, components))
 }
 
 /// An entry of the machine's apt configuration.
@@ -134,9 +151,9 @@ struct Entry {
 
 impl Entry {
     /// As a .sources file for another suite.
-    fn text(&self, suite: &str) -> String {
+    fn text(&self, types: &str, suite: &str, components: &str) -> String {
         let mut text = format!(
-            "Types: deb deb-src\nURIs: {}\nSuites: {suite}\nComponents: main\n",
+            "Types: {types}\nURIs: {}\nSuites: {suite}\nComponents: {components}\n",
             self.uris
         );
         for (name, value) in &self.other {
@@ -282,7 +299,9 @@ mod tests {
         for entries in [parse_list(list), parse_sources(sources)] {
             assert_eq!(entries.len(), 1);
             assert!(entries[0].is_debian());
-            let text = entries[0].text("trixie").to_lowercase();
+            let text = entries[0]
+                .text("deb", "trixie", "main contrib")
+                .to_lowercase();
             assert!(
                 text.contains("uris: http://mirror.example/debian\nsuites: trixie\n"),
                 "{text}"
@@ -295,7 +314,7 @@ mod tests {
     #[test]
     fn key_inside_the_entry_is_kept() {
         let sources = "Types: deb\nURIs: u\nSuites: trixie\nComponents: main\nSigned-By:\n -----BEGIN\n .\n -----END\n";
-        let text = parse_sources(sources)[0].text("forky");
+        let text = parse_sources(sources)[0].text("deb", "forky", "main");
         assert!(
             text.contains("Signed-By: \n -----BEGIN\n .\n -----END\n"),
             "{text}"

@@ -13,6 +13,19 @@ use crate::apt;
 const BUSYBOX: &str = "/usr/bin/busybox";
 const BUSYBOX_MERGED: &str = "/bin/busybox";
 
+/// The program, from Debian's package.
+pub fn busybox() -> Result<Vec<u8>> {
+    let path = if Path::new(BUSYBOX).exists() {
+        BUSYBOX
+    } else {
+        BUSYBOX_MERGED
+    };
+    if !Path::new(path).exists() {
+        apt::ensure(&["busybox-static"])?;
+    }
+    fs::read(path).with_context(|| format!("read {path}"))
+}
+
 /// What a guest is to do in its root.
 pub struct Errand {
     /// Shell variables that the scripts read.
@@ -31,15 +44,7 @@ pub struct Initramfs {
 impl Initramfs {
     /// One with busybox and our first script.
     fn new() -> Result<Self> {
-        let path = if Path::new(BUSYBOX).exists() {
-            BUSYBOX
-        } else {
-            BUSYBOX_MERGED
-        };
-        if !Path::new(path).exists() {
-            apt::ensure(&["busybox-static"])?;
-        }
-        let busybox = fs::read(path).with_context(|| format!("read {path}"))?;
+        let busybox = busybox()?;
         let mut archive = Archive::default();
         for directory in ["bin", "dev", "modules", "modules/extra", "vgpu"] {
             archive.directory(directory);

@@ -22,6 +22,11 @@ const DEVICE_ADDRESS: &str = "05.0";
 /// The PCI ids of the device's identities, as sysfs spells them.
 const DEVICE_IDS: &str = "0x10de:0x2331 0x1234:0x11e9";
 
+/// The kernel's command line. Its check of the timer counts ticks for some milliseconds, and a guest that is emulated on a
+/// busy machine may see none and stop there: it is left out.
+const KERNEL_WORDS: &str =
+    "console=ttyS0 quiet loglevel=4 panic=-1 random.trust_cpu=on no_timer_check";
+
 /// The files and the settings of one boot.
 pub struct Machine<'a> {
     options: &'a Options,
@@ -54,6 +59,9 @@ impl<'a> Machine<'a> {
         if options.nouveau {
             modules.push("nouveau".to_owned());
         }
+        if !options.forwards.is_empty() {
+            modules.push("virtio_net".to_owned());
+        }
         let booted: Vec<_> = kernel
             .boot_modules()?
             .into_iter()
@@ -66,6 +74,9 @@ impl<'a> Machine<'a> {
         config.push_str(&format!("AS_USER={}\n", quoted(script::become_user(&user))));
         if options.share.is_some() {
             config.push_str("SHARE=1\n");
+        }
+        if !options.forwards.is_empty() {
+            config.push_str("NETWORK=1\n");
         }
         if options.nouveau {
             config.push_str("SHOW_LOG=nouveau\n");
@@ -128,10 +139,7 @@ impl<'a> Machine<'a> {
             .arg(&self.kernel.image)
             .arg("-initrd")
             .arg(self.directory.path().join("initramfs"));
-        command.args([
-            "-append",
-            "console=ttyS0 quiet loglevel=4 panic=-1 random.trust_cpu=on",
-        ]);
+        command.args(["-append", KERNEL_WORDS]);
         let share = |command: &mut Command, tag: &str, path: &Path, mode: &str| {
             let path = escaped(path);
             command.arg("-fsdev").arg(format!(
@@ -145,6 +153,14 @@ impl<'a> Machine<'a> {
         share(&mut command, "shims", &self.shims, ",readonly=on");
         if let Some(path) = &options.share {
             share(&mut command, "share", path, "");
+        }
+        if !options.forwards.is_empty() {
+            let mut network = "user,id=net,restrict=on".to_owned();
+            for (host, guest) in &options.forwards {
+                network.push_str(&format!(",hostfwd=tcp:127.0.0.1:{host}-:{guest}"));
+            }
+            command.args(["-netdev", &network]);
+            command.args(["-device", "virtio-net-pci,netdev=net,romfile="]);
         }
         command.args(["-device", "virtio-serial-pci,id=ports"]);
         for port in ports {

@@ -46,6 +46,11 @@ pub struct Options {
     #[arg(long = "module", value_name = "NAME")]
     pub modules: Vec<String>,
 
+    /// Gives the guest a network card on which a port of this host's loopback leads to one of the guest's; may be repeated. The guest reaches
+    /// nothing else through it
+    #[arg(long = "forward", value_name = "HOST:GUEST", value_parser = ports)]
+    pub forwards: Vec<(u16, u16)>,
+
     /// Loads nouveau before the command and shows what it wrote to the kernel's log
     #[arg(long)]
     pub nouveau: bool,
@@ -73,6 +78,14 @@ pub struct Options {
     /// Boots without the device, as on a machine that has none
     #[arg(long)]
     pub no_device: bool,
+}
+
+/// Two port numbers.
+fn ports(text: &str) -> Result<(u16, u16), String> {
+    let wrong = || format!("'{text}' is not HOST:GUEST, two port numbers from 1 to 65535");
+    let (host, guest) = text.split_once(':').ok_or_else(wrong)?;
+    let port = |text: &str| text.parse().ok().filter(|port| *port > 0).ok_or_else(wrong);
+    Ok((port(host)?, port(guest)?))
 }
 
 impl Options {
@@ -119,6 +132,9 @@ mod tests {
             ("--vm-id", "4294967296"),
             ("--cpus", "0"),
             ("--identity", "gtx"),
+            ("--forward", "80"),
+            ("--forward", "0:80"),
+            ("--forward", "80:65536"),
         ] {
             let error = Line::try_parse_from(["vm", flag, value])
                 .err()

@@ -31,10 +31,16 @@ finish() { # STATUS
     poweroff -f
 }
 
-# The shims come first in the loader's list, as a package of ours would put them.
-mkdir -p /etc/ld.so.conf.d
-echo /opt/vgpu-stub/lib >/etc/ld.so.conf.d/000-vgpu-stub.conf
-if [ -f /run/vgpu/ld.so.cache ]; then
+# The shims come first in the loader's list. Where our package is installed, its libraries are used as they are.
+if [ -f /var/lib/dpkg/info/vgpu-stub-guest.list ]; then
+    SHIMS_INSTALLED=1
+else
+    mkdir -p /etc/ld.so.conf.d
+    echo /opt/vgpu-stub/lib >/etc/ld.so.conf.d/000-vgpu-stub.conf
+fi
+if [ -n "$SHIMS_INSTALLED" ]; then
+    : # dpkg's trigger has run ldconfig.
+elif [ -f /run/vgpu/ld.so.cache ]; then
     base64 -d /run/vgpu/ld.so.cache >/etc/ld.so.cache
 elif /sbin/ldconfig; then
     # It reads every library of the root: the host keeps the result for the next boot.
@@ -46,6 +52,11 @@ fi
 for module in $MODULES; do
     insmod "/run/vgpu/modules/$module.ko" || echo "vgpu-guest: module $module was not loaded" >&2
 done
+
+# The addresses are those of QEMU's user network.
+if [ -n "$NETWORK" ]; then
+    ip link set eth0 up && ip addr add 10.0.2.15/24 dev eth0 || echo "vgpu-guest: no network card" >&2
+fi
 
 # What the udev rule of the package does: every user may map the registers and the window, as every user may
 # open /dev/nvidia0 on a machine with NVIDIA's driver.

@@ -1,5 +1,6 @@
 //! Configures and compiles QEMU, and collects the firmware that it boots with.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -173,6 +174,35 @@ pub fn build(origin: &Origin, device: Device) -> Result<Installed> {
     }
     stamp.set()?;
     Ok(installed)
+}
+
+/// Installs the last build below a directory, as a package does, and gives its program there.
+pub fn install(origin: &Origin, to: &Path) -> Result<PathBuf> {
+    let build = Places::of(origin, Device::With)?.build;
+    let meson = || {
+        let mut meson = Command::new(build.join("pyvenv/bin/meson"));
+        meson.current_dir(&build);
+        meson
+    };
+    let mut step = step("install");
+    let plan = run::stdout(meson().args(["introspect", "--installed"]))?;
+    let plan: BTreeMap<PathBuf, PathBuf> = serde_json::from_str(&plan)?;
+    // Of the whole build what is installed: QEMU's own tests would be most of it.
+    let missing = plan.keys().filter(|file| !file.exists());
+    let missing: Vec<&Path> = missing
+        .filter_map(|file| file.strip_prefix(&build).ok())
+        .collect();
+    if !missing.is_empty() {
+        let mut ninja = Command::new("ninja");
+        step.run(ninja.arg("-C").arg(&build).args(missing), "qemu-install")?;
+    }
+    let mut install = meson();
+    install.args(["install", "--no-rebuild", "--quiet", "--destdir"]);
+    step.run(install.arg(to), "qemu-install")?;
+    step.done("");
+    let program = plan.values().find(|path| path.ends_with(PROGRAM));
+    let program = program.with_context(|| format!("meson installs no {PROGRAM}"))?;
+    Ok(to.join(program.strip_prefix("/").unwrap_or(program)))
 }
 
 /// Whatever the result depends on, as text.

@@ -42,6 +42,12 @@ impl Tally {
         self.skips.extend(other.skips);
     }
 
+    /// One could not run, `name: reason`.
+    pub fn skip(&mut self, skip: String) {
+        self.skipped += 1;
+        self.skips.push(skip);
+    }
+
     /// Something passed and nothing failed.
     pub fn is_good(&self) -> bool {
         self.failed == 0 && self.passed > 0
@@ -114,7 +120,7 @@ pub fn of_libtest(text: &str) -> Tally {
     tally
 }
 
-/// Reads the lines `PASS name …` and `FAIL name: reason` of a program.
+/// Reads the lines `PASS name …`, `FAIL name: reason` and `SKIP name: reason` of a program.
 pub fn of_program(program: &str, text: &str) -> Tally {
     let mut tally = Tally::default();
     for line in text.lines() {
@@ -127,6 +133,8 @@ pub fn of_program(program: &str, text: &str) -> Tally {
             tally.passed += 1;
         } else if let Some(failure) = line.strip_prefix("FAIL ") {
             tally.add(Tally::failed(format!("{program}: {failure}")));
+        } else if let Some(skip) = line.strip_prefix("SKIP ") {
+            tally.skip(format!("{program}, {skip}"));
         }
     }
     tally

@@ -3,7 +3,7 @@
 use std::ffi::{CStr, c_char, c_void};
 use std::ptr::null_mut;
 
-use cudarc::driver::sys::{CUlaunchConfig_st, CUmodule};
+use cudarc::driver::sys::{CUfunction, CUlaunchConfig_st, CUmodule};
 
 use super::{INVALID_HANDLE, INVALID_VALUE, SUCCESS, alloc, context, function, module, turn};
 use crate::abi::{Host, In, Out, Text};
@@ -13,9 +13,12 @@ use crate::func::{
     cuFuncGetAttribute, cuFuncGetModule, cuFuncGetName, cuFuncGetParamInfo, cuFuncSetAttribute,
 };
 use crate::launch::{cuLaunchKernel, cuLaunchKernelEx};
+use crate::library::{
+    cuKernelGetAttribute, cuKernelGetFunction, cuKernelGetLibrary, cuKernelSetAttribute,
+    cuLibraryGetKernel, cuLibraryLoadData, cuLibraryUnload,
+};
 use crate::module::{
-    cuLibraryGetKernel, cuLibraryLoadData, cuLibraryUnload, cuModuleGetFunction, cuModuleLoad,
-    cuModuleLoadData, cuModuleLoadDataEx, cuModuleUnload,
+    cuModuleGetFunction, cuModuleLoad, cuModuleLoadData, cuModuleLoadDataEx, cuModuleUnload,
 };
 use crate::occupancy::{
     cuOccupancyMaxActiveBlocksPerMultiprocessor, cuOccupancyMaxPotentialBlockSize,
@@ -415,15 +418,14 @@ fn a_library_gives_kernels_that_launch() {
     let _ctx = context();
     let mut library = null_mut();
     let mut image = *b".version 8.0\n\0";
-    let none = || Host(null_mut());
     let done = cuLibraryLoadData(
         Out::to(&mut library),
         Host::to(&mut image),
-        none().out(),
-        none().out(),
+        Out::null(),
+        Out::null(),
         0,
-        none(),
-        none(),
+        In::null(),
+        In::null(),
         0,
     );
     assert_eq!(done, SUCCESS);
@@ -433,10 +435,13 @@ fn a_library_gives_kernels_that_launch() {
         cuLibraryGetKernel(Out::to(&mut kernel), library, name),
         SUCCESS
     );
+    let mut of = null_mut();
+    assert_eq!(cuKernelGetLibrary(Out::to(&mut of), kernel), SUCCESS);
+    assert_eq!(of, library);
     let mut vectors = Vectors::new();
     let params = vectors.params();
     let done = cuLaunchKernel(
-        kernel,
+        kernel as CUfunction,
         4,
         1,
         1,
@@ -454,7 +459,59 @@ fn a_library_gives_kernels_that_launch() {
     assert_eq!(cuLibraryUnload(library), INVALID_HANDLE);
     let mut value = 0;
     assert_eq!(
-        cuFuncGetAttribute(Out::to(&mut value), 0, kernel),
+        cuFuncGetAttribute(Out::to(&mut value), 0, kernel as CUfunction),
+        INVALID_HANDLE
+    );
+}
+
+#[test]
+fn an_attribute_of_a_kernel_holds_in_each_context() {
+    const MAX_DYNAMIC: i32 = 8;
+    let _turn = turn();
+    let first = context();
+    let mut library = null_mut();
+    let mut image = *b".version 8.0\n\0";
+    let (preserved, yes) = ([1], [std::ptr::dangling_mut::<c_void>()]);
+    let done = cuLibraryLoadData(
+        Out::to(&mut library),
+        Host::to(&mut image),
+        Out::null(),
+        Out::null(),
+        0,
+        In::to(&preserved),
+        In::to(&yes),
+        1,
+    );
+    assert_eq!(done, SUCCESS);
+    let mut kernel = null_mut();
+    let name = Text::to(c"vector_add");
+    assert_eq!(
+        cuLibraryGetKernel(Out::to(&mut kernel), library, name),
+        SUCCESS
+    );
+    assert_eq!(cuKernelSetAttribute(MAX_DYNAMIC, 4096, kernel, 0), SUCCESS);
+    // A read-only one.
+    assert_eq!(cuKernelSetAttribute(4, 1, kernel, 0), INVALID_VALUE);
+    drop(first);
+    let _second = context();
+    let (mut function, mut value) = (null_mut(), 0);
+    assert_eq!(cuKernelGetFunction(Out::to(&mut function), kernel), SUCCESS);
+    let at = Out::to(&mut value);
+    assert_eq!(cuFuncGetAttribute(at, MAX_DYNAMIC, function), SUCCESS);
+    assert_eq!(value, 4096);
+    assert_eq!(cuKernelGetAttribute(at, MAX_DYNAMIC, kernel, 0), SUCCESS);
+    assert_eq!(value, 4096);
+    assert_eq!(cuKernelGetAttribute(at, MAX_DYNAMIC, kernel, 7), 101);
+    // The same kernel has the same handle, and another name none.
+    let mut again = null_mut();
+    assert_eq!(
+        cuLibraryGetKernel(Out::to(&mut again), library, name),
+        SUCCESS
+    );
+    assert_eq!(again, kernel);
+    assert_eq!(cuLibraryUnload(library), SUCCESS);
+    assert_eq!(
+        cuKernelGetFunction(Out::to(&mut function), kernel),
         INVALID_HANDLE
     );
 }

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::thread;
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use vgpu_protocol::wire::Writer;
 use vgpu_protocol::{PROTOCOL_HASH, Status};
 
 use super::host::Host;
-use crate::bars::{Bars, PciAddress};
+use crate::bars::{Bars, HeapPiece, PciAddress};
 use crate::error::ConnectError;
 
 /// Zeroed memory behind a window.
@@ -62,6 +62,7 @@ struct Lane {
     state: AtomicU32,
     owner: AtomicU32,
     generation: AtomicU32,
+    irq: AtomicU32,
     /// Which client has the lock; 0: none.
     locked_by: AtomicU32,
     worker: Mutex<Option<thread::JoinHandle<()>>>,
@@ -80,12 +81,20 @@ pub struct Device {
     pub paused: AtomicBool,
     /// Replies are held back until there are as many, and then sent last to first.
     pub hold_replies: AtomicU32,
+    /// A client can sleep until it is interrupted.
+    pub can_interrupt: AtomicBool,
+    /// Interrupts so far, and what wakes those who wait for the next.
+    pub interrupted: (Mutex<u64>, Condvar),
     /// What [`Reg::HashLo`] is combined with, to pretend another call table.
     pub hash_error: AtomicU32,
+    /// What was written to [`Reg::GuestHash`].
+    pub guest_hash: AtomicU32,
     /// The ABI version to show.
     pub abi: AtomicU32,
     /// The status bits to show.
     pub status: AtomicU32,
+    /// How many of the next pieces of the heap have their address taken in the process.
+    pub heap_taken: AtomicU32,
 }
 
 impl fmt::Debug for Device {
@@ -104,16 +113,23 @@ impl Device {
     /// A device with so much BAR1 and so many channels.
     pub fn new(bar1_bytes: u64, channels: u32) -> Arc<Device> {
         let layout = Layout::new(bar1_bytes, channels).expect("a valid layout");
+        let memory = Memory::new(bar1_bytes as usize);
+        let mut host = Host::default();
+        host.heap_at(&layout, memory.window());
         Arc::new(Device {
-            memory: Memory::new(bar1_bytes as usize),
+            memory,
             layout,
             lanes: (0..channels).map(|_| Lane::default()).collect(),
-            host: Mutex::new(Host::default()),
+            host: Mutex::new(host),
+            heap_taken: AtomicU32::new(0),
             clients: AtomicU32::new(0),
             rung: AtomicU64::new(0),
             paused: AtomicBool::new(false),
             hold_replies: AtomicU32::new(0),
+            can_interrupt: AtomicBool::new(false),
+            interrupted: Default::default(),
             hash_error: AtomicU32::new(0),
+            guest_hash: AtomicU32::new(0),
             abi: AtomicU32::new(ABI_VERSION),
             status: AtomicU32::new((DeviceStatus::READY | DeviceStatus::SOFT).bits()),
         })
@@ -125,6 +141,7 @@ impl Device {
             device: Arc::clone(self),
             number: self.clients.fetch_add(1, Ordering::Relaxed) + 1,
             channel: OnceLock::new(),
+            seen: Mutex::new(0),
         })
     }
 
@@ -281,6 +298,8 @@ impl Device {
         let mut fragments = Fragments::new(vec![bytes], longest);
         while let Some((parts, more)) = fragments.next_record() {
             let mut flags = Flags::REPLY;
+            let output = Opcode::vgpuOutput as u16 != message.opcode;
+            flags.set(Flags::OUTPUT, output && lock(&self.host).has_text());
             flags.set(Flags::MORE, more);
             let header = Header {
                 len: 0,
@@ -291,15 +310,20 @@ impl Device {
                 total: bytes.len() as u64,
                 reserved: 0,
             };
-            while replies
-                .push(header, &parts)
-                .expect("the guest keeps the rules")
-                == Pushed::Full
-            {
-                if self.state(channel) != Some(ChannelState::Claimed) {
-                    return;
+            loop {
+                let pushed = replies.push(header, &parts);
+                match pushed.expect("the guest keeps the rules") {
+                    Pushed::Done { kick } => {
+                        let enabled = self.lanes[channel as usize].irq.load(Ordering::Acquire);
+                        if kick && enabled != 0 {
+                            *lock(&self.interrupted.0) += 1;
+                            self.interrupted.1.notify_all();
+                        }
+                        break;
+                    }
+                    Pushed::Full if self.state(channel) != Some(ChannelState::Claimed) => return,
+                    Pushed::Full => thread::yield_now(),
                 }
-                thread::yield_now();
             }
         }
     }
@@ -311,6 +335,8 @@ pub struct Client {
     device: Arc<Device>,
     number: u32,
     channel: OnceLock<u32>,
+    /// Interrupts that it has seen.
+    seen: Mutex<u64>,
 }
 
 impl Client {
@@ -367,6 +393,9 @@ impl Bars for Client {
     }
 
     fn write32(&self, offset: u64, value: u32) -> Result<(), ConnectError> {
+        if let Place::Control(Reg::GuestHash) = decode(offset) {
+            self.device.guest_hash.store(value, Ordering::Relaxed);
+        }
         if let Place::Channel(channel, reg) = decode(offset) {
             match reg {
                 ChannelReg::Control => self.device.control(channel, value),
@@ -374,6 +403,10 @@ impl Bars for Client {
                     self.device.lanes[channel as usize]
                         .owner
                         .store(value, Ordering::Relaxed);
+                }
+                ChannelReg::IrqEnable => {
+                    let irq = &self.device.lanes[channel as usize].irq;
+                    irq.store(value, Ordering::Release);
                 }
                 _ => {}
             }
@@ -392,12 +425,45 @@ impl Bars for Client {
             .expect("inside"))
     }
 
+    fn map_heap(&self, offset: u64, bytes: u64, address: u64) -> Result<HeapPiece, ConnectError> {
+        // The host's memory is this process's, at the host's address, unless something is "there".
+        if self.device.heap_taken.load(Ordering::Acquire) > 0 {
+            self.device.heap_taken.fetch_sub(1, Ordering::AcqRel);
+            let elsewhere = Box::leak(Box::new(Memory::new(bytes as usize)));
+            return Ok(HeapPiece::of(elsewhere.window()));
+        }
+        let window = self
+            .device
+            .memory
+            .window()
+            .slice(offset, bytes)
+            .expect("inside");
+        assert_eq!(window.base() as u64, address);
+        Ok(HeapPiece::of(window))
+    }
+
     fn ring(&self) {
         self.device.rung.fetch_add(1, Ordering::Relaxed);
         let lane = &self.device.lanes[*self.channel.get().expect("open") as usize];
         if let Some(worker) = lock(&lane.worker).as_ref() {
             worker.thread().unpark();
         }
+    }
+
+    fn interrupts(&self) -> bool {
+        self.device.can_interrupt.load(Ordering::Relaxed)
+    }
+
+    // However long it is to wait: a reply that comes without an interrupt is a defect here.
+    fn wait_interrupt(&self, _limit: Duration) -> Result<(), ConnectError> {
+        let (count, more) = &self.device.interrupted;
+        let mut seen = lock(&self.seen);
+        let never = Duration::from_secs(120);
+        let waited = more.wait_timeout_while(lock(count), never, |count| *count == *seen);
+        let (count, ended) = waited.unwrap_or_else(|e| e.into_inner());
+        assert!(!ended.timed_out(), "an interrupt was lost");
+        *seen = *count;
+        Ok(())
     }
 
     fn try_lock(&self, channel: u32) -> Result<bool, ConnectError> {

@@ -4,11 +4,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::Ordering;
 
 use vgpu_protocol::Status;
-use vgpu_protocol::calls::{
-    ArenaSpan, Calls, CtxId, DevPtr, DeviceInfo, EventId, FunctionId, FunctionInfo, HelloInfo,
-    JitOption, ModuleId, ModuleLoaded, Opcode, StreamId,
-};
-use vgpu_protocol::layout::index;
+use vgpu_protocol::calls::*;
+use vgpu_protocol::layout::{Layout, index};
+use vgpu_protocol::ranges::FreeRanges;
 use vgpu_protocol::window::Window;
 use vgpu_protocol::wire::Blob;
 
@@ -50,8 +48,14 @@ pub struct Host {
     pub ctx: u32,
     /// Options of the last load.
     pub options: Vec<JitOption>,
+    /// Text of kernels that is left to take.
+    pub text: (Blob, Blob),
     /// Length and sum of the bytes of the last image.
     pub image: (usize, u64),
+    bar1: Option<Window>,
+    heap: FreeRanges,
+    /// Pieces of the heap: owner, place in BAR1, memory.
+    pinned: BTreeMap<u64, (u32, u64, Window)>,
 }
 
 type Done<T> = Result<T, Status>;
@@ -64,9 +68,63 @@ impl Host {
         self.calls.push(opcode.info().name);
     }
 
+    /// Whether there is text of kernels to take.
+    pub fn has_text(&self) -> bool {
+        !self.text.0.0.is_empty() || !self.text.1.0.is_empty()
+    }
+
+    /// Says where the heap is.
+    pub fn heap_at(&mut self, layout: &Layout, bar1: Window) {
+        self.bar1 = Some(bar1);
+        self.heap = FreeRanges::new(layout.heap(), layout.bar1_bytes - layout.heap());
+    }
+
+    /// Free bytes of the heap.
+    pub fn heap_bytes(&self) -> u64 {
+        self.heap.total()
+    }
+
+    fn give(&mut self, at: u64, window: Window) {
+        let zeros = vec![0; window.len()];
+        window.write(0, &zeros).expect("inside");
+        self.heap.give(at, window.len() as u64);
+    }
+
     /// Frees what a channel had.
     pub fn forget(&mut self, channel: u32) {
         self.allocs.retain(|_, a| a.channel != channel);
+        let of: Vec<_> = self.pinned.extract_if(.., |_, p| p.0 == channel).collect();
+        for (_, (_, at, window)) in of {
+            self.give(at, window);
+        }
+    }
+
+    /// The piece of the heap that holds a range, and where the range begins in it.
+    fn pinned_at(&self, at: DevPtr, bytes: u64) -> Option<(Window, u64)> {
+        let (base, (_, _, window)) = self.pinned.range(..=at.0).next_back()?;
+        window.slice(at.0 - base, bytes).ok()?;
+        Some((*window, at.0 - base))
+    }
+
+    fn load(&mut self, at: DevPtr, bytes: u64) -> Done<Vec<u8>> {
+        match self.pinned_at(at, bytes) {
+            Some((window, from)) => {
+                let mut data = vec![0; bytes as usize];
+                window.read(from, &mut data).expect("inside");
+                Ok(data)
+            }
+            None => Ok(self.bytes(at, bytes)?.to_vec()),
+        }
+    }
+
+    fn store(&mut self, at: DevPtr, data: &[u8]) -> Done<()> {
+        match self.pinned_at(at, data.len() as u64) {
+            Some((window, to)) => window.write(to, data).map_err(|_| Status::ERROR_UNKNOWN),
+            None => {
+                self.bytes(at, data.len() as u64)?.copy_from_slice(data);
+                Ok(())
+            }
+        }
     }
 
     /// Number of live allocations.
@@ -111,7 +169,7 @@ impl Host {
     }
 }
 
-impl Calls for Host {
+impl DeviceCalls for Host {
     fn hello(&mut self, _: CtxId, _: &str, _: u32) -> Done<HelloInfo> {
         Ok(HelloInfo {
             vm_id: 111,
@@ -161,6 +219,9 @@ impl Calls for Host {
             Err(Status::ERROR_INVALID_VALUE)
         }
     }
+}
+
+impl ContextCalls for Host {
     fn primary_ctx_retain(&mut self, _: CtxId, _: u32) -> Done<CtxId> {
         if self.primary.1 == 0 {
             self.next += 1;
@@ -210,6 +271,9 @@ impl Calls for Host {
     fn ctx_set_limit(&mut self, _: CtxId, limit: u32, _: u64) -> Done<()> {
         if limit == 0 { Ok(()) } else { Err(Status(215)) }
     }
+}
+
+impl ModuleCalls for Host {
     fn module_load(
         &mut self,
         _: CtxId,
@@ -232,6 +296,7 @@ impl Calls for Host {
             } else {
                 String::new()
             },
+            ..ModuleLoaded::default()
         })
     }
     fn module_unload(&mut self, _: CtxId, module: ModuleId) -> Done<()> {
@@ -272,9 +337,29 @@ impl Calls for Host {
     fn module_get_global(&mut self, _: CtxId, _: ModuleId, _: &str) -> Done<(DevPtr, u64)> {
         Err(Status::ERROR_NOT_FOUND)
     }
+    fn module_functions(&mut self, _: CtxId, module: ModuleId) -> Done<Vec<String>> {
+        if !self.modules.contains_key(&module.0) {
+            return Err(Status::ERROR_INVALID_HANDLE);
+        }
+        Ok(KERNELS.iter().map(|k| k.0.to_owned()).collect())
+    }
     fn func_set_attribute(&mut self, _: CtxId, _: FunctionId, _: i32, _: i32) -> Done<()> {
         Ok(())
     }
+    fn launch_kernel_ex(
+        &mut self,
+        ctx: CtxId,
+        function: FunctionId,
+        grid: [u32; 3],
+        block: [u32; 3],
+        shared_bytes: u32,
+        stream: StreamId,
+        _: Vec<LaunchAttribute>,
+        params: &[u8],
+    ) -> Done<()> {
+        self.launch_kernel(ctx, function, grid, block, shared_bytes, stream, params)
+    }
+
     fn launch_kernel(
         &mut self,
         ctx: CtxId,
@@ -311,6 +396,9 @@ impl Calls for Host {
         }
         Ok(())
     }
+}
+
+impl MemoryCalls for Host {
     fn mem_get_info(&mut self, _: CtxId) -> Done<(u64, u64)> {
         let used: u64 = self.allocs.values().map(|a| a.data.len() as u64).sum();
         Ok((DEVICE_BYTES - used, DEVICE_BYTES))
@@ -354,8 +442,7 @@ impl Calls for Host {
         data: &[u8],
     ) -> Done<()> {
         self.stream = stream.0;
-        self.bytes(dst, data.len() as u64)?.copy_from_slice(data);
-        Ok(())
+        self.store(dst, data)
     }
     fn memcpy_htod(
         &mut self,
@@ -378,7 +465,7 @@ impl Calls for Host {
         bytes: u32,
     ) -> Done<Blob> {
         self.stream = stream.0;
-        Ok(Blob(self.bytes(src, bytes.into())?.to_vec()))
+        Ok(Blob(self.load(src, bytes.into())?))
     }
     fn memcpy_dtoh(
         &mut self,
@@ -402,9 +489,8 @@ impl Calls for Host {
         stream: StreamId,
     ) -> Done<()> {
         self.stream = stream.0;
-        let data = self.bytes(src, bytes)?.to_vec();
-        self.bytes(dst, bytes)?.copy_from_slice(&data);
-        Ok(())
+        let data = self.load(src, bytes)?;
+        self.store(dst, &data)
     }
     fn memset(
         &mut self,
@@ -430,13 +516,39 @@ impl Calls for Host {
     ) -> Done<()> {
         self.stream = stream.0;
         for row in 0..rows {
-            let to = self.bytes(DevPtr(dst.0 + row * pitch), count * u64::from(width))?;
-            for element in to.chunks_exact_mut(width.into()) {
-                element.copy_from_slice(&value.to_le_bytes()[..width.into()]);
-            }
+            let element = &value.to_le_bytes()[..width.into()];
+            self.store(DevPtr(dst.0 + row * pitch), &element.repeat(count as usize))?;
         }
         Ok(())
     }
+}
+
+impl HostMemoryCalls for Host {
+    fn host_alloc(&mut self, _: CtxId, bytes: u64) -> Done<(u64, DevPtr)> {
+        let bytes = bytes.next_multiple_of(4096);
+        let at = self.heap.take(bytes, 4096);
+        let at = at.ok_or(Status::ERROR_OUT_OF_MEMORY)?;
+        let window = self
+            .bar1
+            .and_then(|w| w.slice(at, bytes).ok())
+            .expect("inside");
+        let address = window.base() as u64;
+        let channel = self.channel;
+        self.pinned.insert(address, (channel, at, window));
+        Ok((at, DevPtr(address)))
+    }
+    fn managed_alloc(&mut self, ctx: CtxId, bytes: u64) -> Done<(u64, DevPtr)> {
+        self.host_alloc(ctx, bytes)
+    }
+    fn host_free(&mut self, _: CtxId, ptr: DevPtr) -> Done<()> {
+        let found = self.pinned.remove(&ptr.0);
+        let (_, at, window) = found.ok_or(Status::ERROR_INVALID_VALUE)?;
+        self.give(at, window);
+        Ok(())
+    }
+}
+
+impl StreamCalls for Host {
     fn stream_create(&mut self, _: CtxId, stream: StreamId, _: u32, _: i32) -> Done<()> {
         self.streams.insert(stream.0);
         Ok(())
@@ -456,6 +568,15 @@ impl Calls for Host {
     fn stream_wait_event(&mut self, _: CtxId, _: StreamId, _: EventId, _: u32) -> Done<()> {
         Ok(())
     }
+}
+
+impl OutputCalls for Host {
+    fn output(&mut self, _: CtxId) -> Done<(Blob, Blob)> {
+        Ok(std::mem::take(&mut self.text))
+    }
+}
+
+impl EventCalls for Host {
     fn event_create(&mut self, _: CtxId, event: EventId, _: u32) -> Done<()> {
         self.events.insert(event.0);
         Ok(())
@@ -478,4 +599,45 @@ impl Calls for Host {
     fn event_elapsed_time(&mut self, _: CtxId, _: EventId, _: EventId) -> Done<f32> {
         Ok(1.5)
     }
+}
+
+/// Bodies for the sections that this host does not do.
+macro_rules! refuse {
+    ($(
+        #[doc = $about:literal]
+        trait $section:ident { $($rows:tt)* }
+    )*) => { $(refuse_section! { $section { $($rows)* } })* };
+}
+
+macro_rules! refuse_section {
+    (DeviceCalls $rows:tt) => {};
+    (ContextCalls $rows:tt) => {};
+    (ModuleCalls $rows:tt) => {};
+    (MemoryCalls $rows:tt) => {};
+    (HostMemoryCalls $rows:tt) => {};
+    (StreamCalls $rows:tt) => {};
+    (EventCalls $rows:tt) => {};
+    (OutputCalls $rows:tt) => {};
+    ($section:ident {$(
+        #[doc = $about:literal]
+        $opcode:literal $mode:ident $name:ident [$page:literal]
+        fn $method:ident($($arg:ident: $ty:ty),* $(,)?) -> $out:ty;
+    )*}) => {
+        impl $section for Host {
+            $(fn $method(&mut self, _: CtxId $(, _: <$ty as Arg>::View<'_>)*) -> Done<$out> {
+                Err(Status::ERROR_NOT_SUPPORTED)
+            })*
+        }
+    };
+}
+
+mod refused {
+    #![allow(unused_imports, reason = "what the rows of a section name varies")]
+    use super::{Done, Host};
+    use vgpu_protocol::Status;
+    use vgpu_protocol::calls::*;
+    use vgpu_protocol::limits::*;
+    use vgpu_protocol::wire::{Arg, Blob, Bytes, List, Text};
+
+    vgpu_protocol::calls!(refuse);
 }

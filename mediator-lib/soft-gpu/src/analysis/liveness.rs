@@ -46,7 +46,8 @@ pub fn partial(i: &Inst) -> bool {
     i.guard.is_some()
 }
 
-fn step(live: &mut Bits, i: &Inst) {
+/// From the registers live after an operation to those live before it.
+pub fn step(live: &mut Bits, i: &Inst) {
     if !partial(i) {
         for &d in &i.d {
             live.remove(d);

@@ -61,6 +61,15 @@ pub struct Shapes {
 /// loader busy for long, nor make it hold a set of registers per block.
 const MAX_STEPS: usize = 1 << 30;
 
+/// Whether a function has more blocks and registers than is analysed.
+pub fn is_large(f: &Func) -> bool {
+    let blocks = f.blocks.len();
+    let steps = blocks
+        .saturating_mul(blocks)
+        .saturating_mul(f.vregs.len() / 64 + 1);
+    steps > MAX_STEPS
+}
+
 impl Shapes {
     /// Nothing is known, everything is blended.
     pub fn reference(f: &Func) -> Shapes {
@@ -78,12 +87,7 @@ impl Shapes {
 
     /// Analyses a function for a block size; `kernel` says whether it is an entry.
     pub fn new(f: &Func, cfg: &Cfg, ntid: [u32; 3], kernel: bool) -> Shapes {
-        let steps = f
-            .blocks
-            .len()
-            .saturating_mul(f.blocks.len())
-            .saturating_mul(f.vregs.len() / 64 + 1);
-        if steps > MAX_STEPS {
+        if is_large(f) {
             return Shapes::reference(f);
         }
         let live = live_in(f, cfg);
@@ -103,46 +107,52 @@ impl Shapes {
         }
         let mut waits = vec![Bits::new(f.vregs.len()); f.blocks.len()];
         let mut divergent = vec![false; f.blocks.len()];
-        let mut changed = true;
-        while changed {
-            changed = false;
-            for (b, block) in f.blocks.iter().enumerate() {
-                let v = match &block.term {
-                    Term::Branch { pred, .. } => *pred,
-                    Term::Switch { index, .. } => *index,
-                    _ => continue,
-                };
-                if !divergent[b] && !matches!(of[v as usize], Shape::Unknown | Shape::Uniform) {
-                    divergent[b] = true;
-                    changed = true;
-                    note_waits(cfg, &live, b, &block.term, &mut waits);
+        let mut settle = |of: &mut [Shape], waits: &mut [Bits]| {
+            let mut changed = true;
+            while changed {
+                changed = false;
+                for (b, block) in f.blocks.iter().enumerate() {
+                    let v = match &block.term {
+                        Term::Branch { pred, .. } => *pred,
+                        Term::Switch { index, .. } => *index,
+                        _ => continue,
+                    };
+                    if !divergent[b] && !matches!(of[v as usize], Shape::Unknown | Shape::Uniform) {
+                        divergent[b] = true;
+                        changed = true;
+                        note_waits(cfg, &live, b, &block.term, waits);
+                    }
                 }
-            }
-            for (b, block) in f.blocks.iter().enumerate() {
-                for i in &block.insts {
-                    let own = transfer(f, &of, i);
-                    let guarded = i.guard.is_some_and(|(g, _)| {
-                        !matches!(of[g as usize], Shape::Unknown | Shape::Uniform)
-                    });
-                    for &d in &i.d {
-                        let s = if guarded || waits[b].has(d) {
-                            Shape::Varying
-                        } else {
-                            own
-                        };
-                        let new = of[d as usize].join(s);
-                        if new != of[d as usize] {
-                            of[d as usize] = new;
-                            changed = true;
+                for (b, block) in f.blocks.iter().enumerate() {
+                    for i in &block.insts {
+                        let own = transfer(f, of, i);
+                        let guarded = i.guard.is_some_and(|(g, _)| {
+                            !matches!(of[g as usize], Shape::Unknown | Shape::Uniform)
+                        });
+                        for &d in &i.d {
+                            let s = if guarded || waits[b].has(d) {
+                                Shape::Varying
+                            } else {
+                                own
+                            };
+                            let new = of[d as usize].join(s);
+                            if new != of[d as usize] {
+                                of[d as usize] = new;
+                                changed = true;
+                            }
                         }
                     }
                 }
             }
-        }
-        for s in &mut of {
-            if *s == Shape::Unknown {
-                *s = Shape::Varying;
-            }
+        };
+        settle(&mut of, &mut waits);
+        // Registers that nothing defines. What is made of them is settled anew: a result that has a definition
+        // of another kind must not be a series of what is none.
+        let unknown = |s: &&mut Shape| **s == Shape::Unknown;
+        let mut undefined = of.iter_mut().filter(unknown).peekable();
+        if undefined.peek().is_some() {
+            undefined.for_each(|s| *s = Shape::Varying);
+            settle(&mut of, &mut waits);
         }
         Shapes {
             of,
@@ -271,6 +281,11 @@ fn transfer(f: &Func, of: &[Shape], i: &Inst) -> Shape {
             Shape::Uniform => Shape::Uniform,
             Shape::Affine(0) => Shape::Affine(0),
             Shape::Unknown => Shape::Unknown,
+            _ => Shape::Varying,
+        },
+        // One result for all lanes that name the same ones.
+        Op::Vote(_) | Op::Redux(_) if i.s.len() > 1 => match shape(1) {
+            s @ (Shape::Uniform | Shape::Unknown) => s,
             _ => Shape::Varying,
         },
         Op::LocalAddr | Op::Vote(_) | Op::ActiveMask | Op::Redux(_) | Op::ReadSpecial(_) => {

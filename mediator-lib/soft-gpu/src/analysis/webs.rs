@@ -4,11 +4,11 @@
 
 use super::cfg::Cfg;
 use super::liveness::{Bits, partial};
-use crate::ir::{Block, Func, Source, Term, V};
+use crate::ir::{Func, Source, Term, V};
 
 /// More definitions of one register than this are left alone.
 const MAX_DEFS: usize = 63;
-/// Operations times reused registers that are still worth the time.
+/// Blocks times reused registers that are still worth the time.
 const MAX_WORK: usize = 1 << 27;
 /// Most registers after splitting: bounds the frame.
 const MAX_VREGS: usize = 2 * crate::lower::MAX_VREGS;
@@ -46,12 +46,65 @@ impl Webs {
     }
 }
 
-fn term_use(t: &Term) -> Option<V> {
+/// A place where a register is named: an operation, or the end of a block.
+#[derive(Clone, Copy)]
+struct Place {
+    block: u32,
+    /// Operation, or one past the last for the end of the block.
+    at: u32,
+    used: bool,
+    defined: bool,
+    partial: bool,
+}
+
+fn term_use(t: &mut Term) -> Option<&mut V> {
     match t {
-        Term::Branch { pred, .. } => Some(*pred),
-        Term::Switch { index, .. } => Some(*index),
+        Term::Branch { pred, .. } => Some(pred),
+        Term::Switch { index, .. } => Some(index),
         _ => None,
     }
+}
+
+/// Where each of the registers that `number` numbers is named, in order.
+fn places(f: &mut Func, number: &[u32], count: usize) -> Vec<Vec<Place>> {
+    let mut all: Vec<Vec<Place>> = vec![Vec::new(); count];
+    let mut note = |v: V, block: usize, at: usize, defined: bool, partial: bool| {
+        let Some(list) = number
+            .get(v as usize)
+            .and_then(|&n| all.get_mut(n as usize))
+        else {
+            return;
+        };
+        let (block, at) = (block as u32, at as u32);
+        match list.last_mut() {
+            Some(p) if (p.block, p.at) == (block, at) => {
+                p.used |= !defined;
+                p.defined |= defined;
+            }
+            _ => list.push(Place {
+                block,
+                at,
+                used: !defined,
+                defined,
+                partial,
+            }),
+        }
+    };
+    for (b, block) in f.blocks.iter_mut().enumerate() {
+        for (k, i) in block.insts.iter().enumerate() {
+            let partial = partial(i);
+            for &v in i.s.iter().chain(i.guard.as_ref().map(|(g, _)| g)) {
+                note(v, b, k, false, partial);
+            }
+            for &v in &i.d {
+                note(v, b, k, true, partial);
+            }
+        }
+        if let Some(v) = term_use(&mut block.term) {
+            note(*v, b, block.insts.len(), false, false);
+        }
+    }
+    all
 }
 
 /// Renames the registers of a function.
@@ -60,67 +113,80 @@ pub fn split(f: &mut Func) {
     for i in f.blocks.iter().flat_map(|b| &b.insts) {
         i.d.iter().for_each(|&d| defs[d as usize] += 1);
     }
-    let reused: Vec<V> = (0..f.vregs.len() as V)
-        .filter(|&v| {
-            let n = defs[v as usize];
-            (2..MAX_DEFS).contains(&n) && f.vregs[v as usize].source == Source::Defined
-        })
-        .collect();
-    let size = f.blocks.iter().map(|b| b.insts.len() + 1).sum::<usize>();
-    if reused.is_empty() || reused.len().saturating_mul(size) > MAX_WORK {
-        return;
-    }
-    let cfg = Cfg::new(&f.blocks);
     let mut fixed = Bits::new(f.vregs.len());
+    // Words of parameters and results have fixed places.
     f.params
         .iter()
         .chain(&f.rets)
         .for_each(|&v| fixed.insert(v));
-    for v in reused {
-        // Words of parameters and results have fixed places.
-        if !fixed.has(v) && f.vregs.len() + MAX_DEFS < MAX_VREGS {
-            split_one(f, &cfg, v);
-        }
+    let reused: Vec<V> = (0..f.vregs.len() as V)
+        .filter(|&v| {
+            let n = defs[v as usize];
+            (2..MAX_DEFS).contains(&n)
+                && f.vregs[v as usize].source == Source::Defined
+                && !fixed.has(v)
+        })
+        .collect();
+    if reused.is_empty() || reused.len().saturating_mul(f.blocks.len()) > MAX_WORK {
+        return;
     }
-}
-
-/// Calls `at` for every use and definition of `v` in a block, in order.
-fn walk(b: &Block, v: V, mut at: impl FnMut(usize, bool, bool, bool)) {
-    for (k, i) in b.insts.iter().enumerate() {
-        let used = i.s.contains(&v) || i.guard.is_some_and(|(g, _)| g == v);
-        let defined = i.d.contains(&v);
-        if used || defined {
-            at(k, used, defined, partial(i));
-        }
+    let mut number = vec![u32::MAX; f.vregs.len()];
+    for (n, &v) in reused.iter().enumerate() {
+        number[v as usize] = n as u32;
     }
-}
-
-fn split_one(f: &mut Func, cfg: &Cfg, v: V) {
-    // Number the definitions in order of blocks.
-    let mut first = Vec::with_capacity(f.blocks.len());
-    let mut n = 0;
-    for b in &f.blocks {
-        first.push(n);
-        walk(b, v, |_, _, defined, _| n += usize::from(defined));
-    }
-    let entry = n;
-    let mut webs = Webs {
-        parent: (0..=n).collect(),
-    };
+    let all = places(f, &number, reused.len());
+    let cfg = Cfg::new(&f.blocks);
     let mut inputs: Vec<Set> = vec![0; f.blocks.len() + 1];
+    for (v, list) in reused.into_iter().zip(&all) {
+        if f.vregs.len() + MAX_DEFS < MAX_VREGS {
+            split_one(f, &cfg, v, list, &mut inputs);
+        }
+    }
+}
+
+/// Definitions that reach the end of a block, of which `list` are the places in it
+/// and `next` is the number of the first definition.
+fn after(list: &[Place], mut now: Set, mut next: usize) -> Set {
+    for p in list.iter().filter(|p| p.defined) {
+        now = if p.partial {
+            now | 1 << next
+        } else {
+            1 << next
+        };
+        next += 1;
+    }
+    now
+}
+
+/// Definitions that reach the start of each block.
+fn reach(f: &Func, cfg: &Cfg, list: &[Place], entry: usize, inputs: &mut [Set]) {
+    inputs.fill(0);
+    // Without a use before the first definition of its block nothing passes between blocks.
+    let local = list.chunk_by(|a, b| a.block == b.block).all(|l| {
+        l.first()
+            .is_some_and(|p| p.defined && !p.used && !p.partial)
+    });
+    if local {
+        return;
+    }
     inputs[0] = 1 << entry;
+    let mut of: Vec<Option<(usize, usize, usize)>> = vec![None; f.blocks.len()];
+    let (mut from, mut next) = (0, 0);
+    for l in list.chunk_by(|a, b| a.block == b.block) {
+        if let Some(slot) = l.first().and_then(|p| of.get_mut(p.block as usize)) {
+            *slot = Some((from, from + l.len(), next));
+        }
+        from += l.len();
+        next += l.iter().filter(|p| p.defined).count();
+    }
     let mut work: Vec<usize> = (0..f.blocks.len()).rev().collect();
     let mut queued = vec![true; f.blocks.len()];
     while let Some(b) = work.pop() {
         queued[b] = false;
-        let mut now = inputs[b];
-        let mut next = first[b];
-        walk(&f.blocks[b], v, |_, _, defined, partial| {
-            if defined {
-                now = if partial { now | 1 << next } else { 1 << next };
-                next += 1;
-            }
-        });
+        let now = match of[b] {
+            Some((from, to, next)) => after(list.get(from..to).unwrap_or(&[]), inputs[b], next),
+            None => inputs[b],
+        };
         for &s in &cfg.succ[b] {
             if inputs[s as usize] | now != inputs[s as usize] {
                 inputs[s as usize] |= now;
@@ -131,24 +197,35 @@ fn split_one(f: &mut Func, cfg: &Cfg, v: V) {
             }
         }
     }
+}
+
+fn split_one(f: &mut Func, cfg: &Cfg, v: V, list: &[Place], inputs: &mut [Set]) {
+    // Definitions are numbered in the order of their places; the last bit is the entry.
+    let n = list.iter().filter(|p| p.defined).count();
+    let entry = n;
+    let mut webs = Webs {
+        parent: (0..=n).collect(),
+    };
+    reach(f, cfg, list, entry, inputs);
     // Definitions that meet in a use, or in a partial definition, belong together.
-    for (b, block) in f.blocks.iter().enumerate() {
-        let mut now = inputs[b];
-        let mut next = first[b];
-        walk(block, v, |_, used, defined, partial| {
-            if used {
+    let mut next = 0;
+    for l in list.chunk_by(|a, b| a.block == b.block) {
+        let mut now = l.first().map_or(0, |p| inputs[p.block as usize]);
+        for p in l {
+            if p.used {
                 webs.join(now);
             }
-            if defined {
-                if partial {
+            if p.defined {
+                if p.partial {
                     webs.join(now | 1 << next);
                 }
-                now = if partial { now | 1 << next } else { 1 << next };
+                now = if p.partial {
+                    now | 1 << next
+                } else {
+                    1 << next
+                };
                 next += 1;
             }
-        });
-        if term_use(&block.term) == Some(v) {
-            webs.join(now);
         }
     }
     // The web of the first definition keeps the register.
@@ -173,24 +250,31 @@ fn split_one(f: &mut Func, cfg: &Cfg, v: V) {
         let root = webs.find(set.trailing_zeros() as usize);
         names[root].unwrap_or(v)
     };
-    for b in 0..f.blocks.len() {
-        let mut now = inputs[b];
-        let mut next = first[b];
-        for i in &mut f.blocks[b].insts {
-            let before = now;
-            let defined = i.d.contains(&v);
-            let rename = name(&mut webs, before);
-            i.s.iter_mut()
-                .filter(|s| **s == v)
-                .for_each(|s| *s = rename);
-            if let Some((g, _)) = &mut i.guard
-                && *g == v
-            {
-                *g = rename;
+    let mut next = 0;
+    for l in list.chunk_by(|a, b| a.block == b.block) {
+        let mut now = l.first().map_or(0, |p| inputs[p.block as usize]);
+        for p in l {
+            let rename = name(&mut webs, now);
+            let block = &mut f.blocks[p.block as usize];
+            let Some(i) = block.insts.get_mut(p.at as usize) else {
+                if let Some(t) = term_use(&mut block.term) {
+                    *t = rename;
+                }
+                continue;
+            };
+            if p.used {
+                i.s.iter_mut()
+                    .filter(|s| **s == v)
+                    .for_each(|s| *s = rename);
+                if let Some((g, _)) = &mut i.guard
+                    && *g == v
+                {
+                    *g = rename;
+                }
             }
-            if defined {
+            if p.defined {
                 let own = name(&mut webs, 1 << next);
-                now = if partial(i) {
+                now = if p.partial {
                     now | 1 << next
                 } else {
                     1 << next
@@ -199,19 +283,13 @@ fn split_one(f: &mut Func, cfg: &Cfg, v: V) {
                 next += 1;
             }
         }
-        let rename = name(&mut webs, now);
-        match &mut f.blocks[b].term {
-            Term::Branch { pred, .. } if *pred == v => *pred = rename,
-            Term::Switch { index, .. } if *index == v => *index = rename,
-            _ => {}
-        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ir::{Alu, Class, Inst, Op, VReg};
+    use crate::ir::{Alu, Block, Class, Inst, Op, VReg};
 
     fn mov(d: V, s: V) -> Inst {
         Inst {

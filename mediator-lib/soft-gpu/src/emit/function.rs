@@ -1,5 +1,6 @@
 //! Emits one function.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 
 use super::{Mode, fuse};
@@ -7,7 +8,9 @@ use crate::analysis::cfg::Cfg;
 use crate::analysis::shapes::{Shape, Shapes};
 use crate::exec::access::Form;
 use crate::exec::alu::Isa;
-use crate::exec::insn::{Fill, FunctionCode, Handler, Insn, Kind, NONE, Program, Slot};
+use crate::exec::insn::{
+    FRAME_ALIGN, Fill, FunctionCode, Handler, Insn, Kind, NONE, Program, Slot,
+};
 use crate::exec::{fast, warp_ops};
 use crate::ir::{Block, Class, Func, Inst, Op, Source, Term, V};
 
@@ -26,6 +29,8 @@ pub(super) struct Emitter<'a> {
     pub(super) meets: Vec<bool>,
     pub(super) inst_index: u32,
     pub(super) uses: Option<fuse::Uses>,
+    /// Whether an operation asked for a slot that is not there.
+    lost: Cell<bool>,
 }
 
 fn nothing(_f: *mut u8, _i: &Insn, _w: &mut crate::exec::warp::Warp) -> u32 {
@@ -57,7 +62,7 @@ pub(super) fn emit(
     mode: Mode,
     isa: Isa,
     positions: &HashMap<u32, u32>,
-) -> FunctionCode {
+) -> Result<FunctionCode, String> {
     let cfg = Cfg::new(&f.blocks);
     let shapes = match mode {
         Mode::Reference => Shapes::reference(f),
@@ -88,6 +93,7 @@ pub(super) fn emit(
         meets,
         inst_index: 0,
         uses: (mode != Mode::Reference).then(|| fuse::Uses::new(f)),
+        lost: Cell::new(false),
     };
     let frame_bytes = e.lay_out();
     let fills = e.fills();
@@ -115,18 +121,26 @@ pub(super) fn emit(
     for (t, targets) in std::mem::take(&mut e.table_fixups) {
         e.p.tables[t] = targets.iter().map(|&b| block_pcs[b as usize]).collect();
     }
-    FunctionCode {
+    let params: Vec<u32> = f.params.iter().map(|&v| e.vec(v)).collect();
+    let rets: Vec<u32> = f.rets.iter().map(|&v| e.vec(v)).collect();
+    if e.lost.get() {
+        return Err(format!(
+            "internal error: a register of '{}' has no place",
+            f.name
+        ));
+    }
+    Ok(FunctionCode {
         module_index,
         entry,
         frame_bytes,
         local_bytes: f.local_bytes,
         fills,
-        params: f.params.iter().map(|&v| e.slots[v as usize].vec).collect(),
-        rets: f.rets.iter().map(|&v| e.slots[v as usize].vec).collect(),
+        params,
+        rets,
         block_pcs,
         inst_pcs,
         slots: e.slots,
-    }
+    })
 }
 
 fn diverges(shapes: &Shapes, t: &Term) -> bool {
@@ -243,7 +257,7 @@ impl Emitter<'_> {
                 );
             }
         }
-        at.next_multiple_of(256)
+        at.next_multiple_of(FRAME_ALIGN)
     }
 
     pub(super) fn fills(&self) -> Vec<Fill> {
@@ -271,12 +285,28 @@ impl Emitter<'_> {
         self.p.caches - 1
     }
 
+    /// The slot of the two bases, or of a predicate.
     pub(super) fn pair(&self, v: V) -> u32 {
-        self.slots[v as usize].pair
+        self.there(self.slots[v as usize].pair)
     }
 
+    /// Whether [`Emitter::pair`] may be asked for.
+    pub(super) fn has_pair(&self, v: V) -> bool {
+        self.slots[v as usize].pair != NONE
+    }
+
+    /// The slot of the vector, or of a predicate.
     pub(super) fn vec(&self, v: V) -> u32 {
-        self.slots[v as usize].vec
+        self.there(self.slots[v as usize].vec)
+    }
+
+    /// Handlers trust slots: one that is not there must never reach them, whatever is wrong in the analysis.
+    fn there(&self, slot: u32) -> u32 {
+        if slot == NONE {
+            self.lost.set(true);
+            return 0;
+        }
+        slot
     }
 
     /// Pushes a plain operation, behind its guard if it has one.

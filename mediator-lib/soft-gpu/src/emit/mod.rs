@@ -4,6 +4,7 @@
 
 mod function;
 mod fuse;
+mod matrix;
 mod operations;
 
 use std::collections::HashMap;
@@ -22,8 +23,8 @@ pub enum Mode {
 }
 
 /// Emits a kernel (the first function) and all it calls. Functions come with
-/// their index in the module.
-pub fn emit(functions: &[(u32, Func)], mode: Mode, isa: Isa) -> Program {
+/// their index in the module. An error is a mistake of ours: no code may run that trusts it.
+pub fn emit(functions: &[(u32, Func)], mode: Mode, isa: Isa) -> Result<Program, String> {
     let positions: HashMap<u32, u32> = functions
         .iter()
         .enumerate()
@@ -35,8 +36,8 @@ pub fn emit(functions: &[(u32, Func)], mode: Mode, isa: Isa) -> Program {
         ..Program::default()
     };
     for (at, (index, f)) in functions.iter().enumerate() {
-        let code = function::emit(&mut p, f, *index, at == 0, mode, isa, &positions);
+        let code = function::emit(&mut p, f, *index, at == 0, mode, isa, &positions)?;
         p.functions.push(code);
     }
-    p
+    Ok(p)
 }

@@ -5,8 +5,9 @@ use crate::analysis::shapes::{Shape, wrap_guard};
 use crate::exec::access::{self, Form};
 use crate::exec::alu::{pair_handler, vector_handler};
 use crate::exec::insn::{CallSite, Handler, Insn, Kind, NONE};
+use crate::exec::matrix::{self, What};
 use crate::exec::memory::{small, space_number};
-use crate::exec::{atomics, fast, warp_ops};
+use crate::exec::{atomics, fast, system, warp_ops};
 use crate::ir::{BarKind, Callee, Class, Inst, Op};
 
 impl Emitter<'_> {
@@ -95,6 +96,32 @@ impl Emitter<'_> {
                     },
                 );
             }
+            Op::Atom128(space) => {
+                let mut s = [0u32; 4];
+                for (slot, &v) in s.iter_mut().zip(&i.s) {
+                    *slot = self.vec(v);
+                }
+                let last = i.s.get(4).map_or(0, |&v| self.vec(v));
+                let d = [self.vec(i.d[0]), self.vec(i.d[1]), last, 0];
+                let mut small = space_number(space);
+                if self.class(i.s[0]) == Class::W {
+                    small |= small::ADDR32;
+                }
+                let cache = self.cache();
+                self.plain(
+                    i,
+                    Insn {
+                        run: atomics::atom128,
+                        d,
+                        s,
+                        x: u32::from(i.s.len() == 5),
+                        imm: i.imm,
+                        small,
+                        cache,
+                        ..BLANK
+                    },
+                );
+            }
             Op::Shfl(m) => self.warp_op(i, warp_ops::shfl, warp_ops::shfl_number(m)),
             Op::Vote(m) => self.warp_op(i, warp_ops::vote, warp_ops::vote_number(m)),
             Op::Match(all) => {
@@ -106,12 +133,33 @@ impl Emitter<'_> {
                 );
             }
             Op::Redux(o) => self.warp_op(i, warp_ops::redux, warp_ops::redux_number(o)),
+            Op::WarpSync => self.warp_op(i, warp_ops::warp_sync, 0),
             Op::ActiveMask => self.warp_op(i, warp_ops::activemask, 0),
             Op::ReadSpecial(s) => {
                 self.warp_op(i, warp_ops::read_special, warp_ops::special_number(s))
             }
             Op::LocalAddr => self.warp_op(i, warp_ops::local_addr, 0),
             Op::Sleep => self.warp_op(i, warp_ops::sleep, 0),
+            Op::System(call) => {
+                let mut s = [0u32; 4];
+                for (slot, &v) in s.iter_mut().zip(&i.s) {
+                    *slot = self.vec(v);
+                }
+                let d = [i.d.first().map_or(0, |&d| self.vec(d)), 0, 0, 0];
+                let cache = self.cache();
+                self.p.system |= 1 << call as u32;
+                let run = system::handler(call);
+                self.plain(
+                    i,
+                    Insn {
+                        run,
+                        d,
+                        s,
+                        cache,
+                        ..BLANK
+                    },
+                );
+            }
             Op::Fence => self.warp_op(i, warp_ops::fence, 0),
             Op::Trap => {
                 self.push(Insn {
@@ -121,6 +169,19 @@ impl Emitter<'_> {
                     ..BLANK
                 });
             }
+            Op::Mma(m) => self.mma(i, m),
+            Op::LdMatrix(space) => self.matrix_memory(i, matrix::ldmatrix, space, &i.d, None),
+            Op::StMatrix(space) => self.matrix_memory(i, matrix::stmatrix, space, &i.s[1..], None),
+            Op::MovMatrix => self.warp_op(i, matrix::movmatrix, 0),
+            Op::WmmaLoad(space, fragment) => {
+                let what = Some(What::Fragment(fragment));
+                self.matrix_memory(i, matrix::wmma_load, space, &i.d, what);
+            }
+            Op::WmmaStore(space, fragment) => {
+                let what = Some(What::Fragment(fragment));
+                self.matrix_memory(i, matrix::wmma_store, space, &i.s[2..], what);
+            }
+            Op::CopyAsync(bytes) => self.copy_async(i, bytes),
             Op::Bar(kind) => self.barrier(i, kind),
             Op::Call(callee) => self.call(i, callee),
         }
@@ -128,7 +189,7 @@ impl Emitter<'_> {
 
     fn pair_operands(&self, i: &Inst) -> bool {
         i.s.iter()
-            .all(|&s| self.class(s) == Class::P || self.pair(s) != NONE)
+            .all(|&s| self.class(s) == Class::P || self.has_pair(s))
     }
 
     /// An operation of a warp: sources as vectors, results by their shape.
@@ -145,6 +206,14 @@ impl Emitter<'_> {
             count |= u8::from(pair);
         }
         let masked = self.masked(i);
+        let imm = match i.op {
+            Op::Shfl(_) | Op::Vote(_) | Op::Match(_) | Op::Redux(_) | Op::WarpSync => {
+                // Where to go on in the reference code, and what lanes exchange there.
+                (d[2], d[3]) = (self.block as u32, self.inst_index);
+                self.classes(i)
+            }
+            _ => i.imm,
+        };
         self.plain(
             i,
             Insn {
@@ -152,7 +221,7 @@ impl Emitter<'_> {
                 d,
                 s,
                 x,
-                imm: i.imm,
+                imm,
                 count,
                 masked,
                 ..BLANK
@@ -161,6 +230,18 @@ impl Emitter<'_> {
         for &v in &i.d {
             self.splat(i, v);
         }
+    }
+
+    /// Classes of sources (from bit 0) and results (from bit 8), two bits each.
+    fn classes(&self, i: &Inst) -> i64 {
+        let bits = |v: u32| match self.class(v) {
+            Class::W => 1,
+            Class::D => 2,
+            Class::P => 3,
+        };
+        let sources = i.s.iter().enumerate().map(|(k, &v)| bits(v) << (2 * k));
+        let results = i.d.iter().enumerate().map(|(k, &v)| bits(v) << (8 + 2 * k));
+        sources.chain(results).sum()
     }
 
     fn access(&mut self, i: &Inst, a: crate::ir::Access, load: bool) {
@@ -243,19 +324,19 @@ impl Emitter<'_> {
         let s = [slot(0), slot(1), pred, 0];
         let d = [
             i.d.first().map_or(NONE, |&v| {
-                if self.pair(v) != NONE {
+                if self.has_pair(v) {
                     self.pair(v)
                 } else {
                     self.vec(v)
                 }
             }),
             0,
-            0,
-            0,
+            self.block as u32,
+            self.inst_index,
         ];
         let pair =
             i.d.first()
-                .is_some_and(|&v| self.class(v) != Class::P && self.pair(v) != NONE);
+                .is_some_and(|&v| self.class(v) != Class::P && self.has_pair(v));
         let x = match kind {
             BarKind::Sync => 0,
             BarKind::Arrive => 1,

@@ -7,10 +7,11 @@ use super::insn::{Handler, Insn};
 use super::lanes::{LANES, Lane};
 use super::memory::{fault, small};
 use super::warp::Warp;
+use super::whole;
 use crate::ir::Access;
 
 /// A memory element: how it lies in memory and in a lane.
-trait Element: Copy {
+pub(super) trait Element: Copy {
     type Lane: Lane;
     const BYTES: u64;
     /// # Safety
@@ -79,7 +80,14 @@ pub(super) unsafe fn addresses(f: *mut u8, i: &Insn) -> [u64; LANES] {
 /// Host address minus device address for all active lanes at once, if they lie
 /// in one range and are aligned.
 #[inline(always)]
-fn common_range(w: &Warp, i: &Insn, a: &[u64; LANES], mask: u32, bytes: u64) -> Option<usize> {
+fn common_range(
+    w: &Warp,
+    i: &Insn,
+    a: &[u64; LANES],
+    mask: u32,
+    bytes: u64,
+    write: bool,
+) -> Option<usize> {
     let first = a[mask.trailing_zeros() as usize & 31];
     let (mut lo, mut hi, mut or) = (first, first, 0u64);
     for l in 0..LANES {
@@ -99,7 +107,7 @@ fn common_range(w: &Warp, i: &Insn, a: &[u64; LANES], mask: u32, bytes: u64) -> 
         small::LOCAL | small::PARAM => None,
         _ => {
             let span = (hi - lo).checked_add(bytes)?;
-            m.device(i.cache, lo, span).then_some(m.delta)
+            m.device(i.cache, lo, span, write).then_some(m.delta)
         }
     }
 }
@@ -113,7 +121,7 @@ unsafe fn load_vector<E: Element>(f: *mut u8, i: &Insn, w: &mut Warp) -> u32 {
     let bytes = E::BYTES * count;
     let signed = i.small & small::SIGNED != 0;
     let mut host = [std::ptr::null::<u8>(); LANES];
-    match common_range(w, i, &a, mask, bytes) {
+    match common_range(w, i, &a, mask, bytes, false) {
         Some(delta) => {
             if mask == u32::MAX && count == 1 && E::BYTES >= 4 {
                 let mut run = 0u64;
@@ -190,7 +198,7 @@ unsafe fn store_vector<E: Element>(f: *mut u8, i: &Insn, w: &mut Warp) -> u32 {
     let a = unsafe { addresses(f, i) };
     let bytes = E::BYTES * u64::from(i.count);
     let mut host = [std::ptr::null_mut::<u8>(); LANES];
-    match common_range(w, i, &a, mask, bytes) {
+    match common_range(w, i, &a, mask, bytes, true) {
         Some(delta) => {
             for l in 0..LANES {
                 host[l] = (a[l] as usize).wrapping_add(delta) as *mut u8;
@@ -226,14 +234,20 @@ unsafe fn store_vector<E: Element>(f: *mut u8, i: &Insn, w: &mut Warp) -> u32 {
 
 /// Slot of the k-th stored value: three beside the address, the fourth in `d`.
 #[inline(always)]
-fn value_slot(i: &Insn, k: usize) -> u32 {
+pub(super) fn value_slot(i: &Insn, k: usize) -> u32 {
     i.d[k & 3]
 }
 
 /// Checks the active lanes of both halves of an affine address; returns the
 /// host address of lane 0 of each half (which itself may lie outside).
 #[inline(always)]
-unsafe fn affine_range(f: *mut u8, i: &Insn, w: &Warp, bytes: u64) -> Option<[*mut u8; 2]> {
+unsafe fn affine_range(
+    f: *mut u8,
+    i: &Insn,
+    w: &Warp,
+    bytes: u64,
+    write: bool,
+) -> Option<[*mut u8; 2]> {
     let stride = i64::from(i.x as i32);
     let mut host = [std::ptr::null_mut::<u8>(); 2];
     for (h, out) in host.iter_mut().enumerate() {
@@ -262,7 +276,7 @@ unsafe fn affine_range(f: *mut u8, i: &Insn, w: &Warp, bytes: u64) -> Option<[*m
             }
             small::LOCAL | small::PARAM => None,
             _ => match (hi - lo).checked_add(bytes) {
-                Some(span) if m.device(i.cache, lo, span) => Some(m.delta),
+                Some(span) if m.device(i.cache, lo, span, write) => Some(m.delta),
                 _ => None,
             },
         };
@@ -277,7 +291,7 @@ unsafe fn affine_range(f: *mut u8, i: &Insn, w: &Warp, bytes: u64) -> Option<[*m
 /// Spreads an affine address over a vector in the scratch lanes and runs the
 /// lane-by-lane form of the operation.
 #[cold]
-unsafe fn by_lane(f: *mut u8, i: &Insn) -> [u64; LANES] {
+pub(super) unsafe fn by_lane(f: *mut u8, i: &Insn) -> [u64; LANES] {
     let stride = i64::from(i.x as i32);
     let mut a = [0u64; LANES];
     for (l, a) in a.iter_mut().enumerate() {
@@ -300,7 +314,7 @@ unsafe fn load_affine<E: Element>(f: *mut u8, i: &Insn, w: &mut Warp) -> u32 {
     let signed = i.small & small::SIGNED != 0;
     let stride = i.x as i32 as isize;
     // SAFETY: forwarded from the caller.
-    let host = match unsafe { affine_range(f, i, w, bytes) } {
+    let host = match unsafe { affine_range(f, i, w, bytes, false) } {
         Some(h) => h,
         // SAFETY: forwarded from the caller.
         None => return unsafe { load_by_lane::<E>(f, i, w) },
@@ -387,7 +401,7 @@ unsafe fn store_affine<E: Element>(f: *mut u8, i: &Insn, w: &mut Warp) -> u32 {
     let bytes = E::BYTES * u64::from(i.count);
     let stride = i.x as i32 as isize;
     // SAFETY: forwarded from the caller.
-    let host = match unsafe { affine_range(f, i, w, bytes) } {
+    let host = match unsafe { affine_range(f, i, w, bytes, true) } {
         Some(h) => h,
         // SAFETY: forwarded from the caller.
         None => return unsafe { store_by_lane::<E>(f, i, w) },
@@ -549,6 +563,9 @@ pub enum Form {
 /// The handler of a load or store.
 pub fn handler(a: Access, load: bool, form: Form, isa: Isa) -> Handler {
     let k = (a.bytes.trailing_zeros() as usize).min(3);
+    if a.whole {
+        return whole::handler(k, load, form);
+    }
     let tables = match isa {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512 => [

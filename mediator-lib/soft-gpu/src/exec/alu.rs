@@ -3,9 +3,12 @@
 #![allow(unsafe_code)] // frame slots are reached through raw pointers
 
 use super::float::*;
+use super::fp8::{f16_from_fp8, fp8_from_f16, fp8_from_f32};
+use super::half::*;
 use super::insn::{Handler, Insn};
 use super::integer::*;
 use super::lanes::{HALF, Lane};
+use super::video::{video_op, video_parts};
 use super::warp::Warp;
 use crate::ir::Alu;
 use crate::ir::alu::alu_table;

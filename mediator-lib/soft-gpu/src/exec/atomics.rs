@@ -9,6 +9,7 @@ use super::insn::{Handler, Insn};
 use super::lanes::{LANES, Lane};
 use super::memory::fault;
 use super::warp::Warp;
+use super::whole::exchange;
 use crate::ir::{AtomOp, AtomTy};
 
 fn combine32(o: AtomOp, ty: AtomTy, old: u32, b: u32, c: u32) -> u32 {
@@ -18,6 +19,19 @@ fn combine32(o: AtomOp, ty: AtomTy, old: u32, b: u32, c: u32) -> u32 {
         (AtomOp::Add, AtomTy::Bf16x2) => half(op::ADD | op::PACKED | op::BF16, old, b, 0),
         (AtomOp::Add, AtomTy::F16) => half(op::ADD, old, b, 0),
         (AtomOp::Add, AtomTy::Bf16) => half(op::ADD | op::BF16, old, b, 0),
+        (
+            AtomOp::Min | AtomOp::Max,
+            AtomTy::F16 | AtomTy::F16x2 | AtomTy::Bf16 | AtomTy::Bf16x2,
+        ) => {
+            let mut x = if o == AtomOp::Min { op::MIN } else { op::MAX };
+            if matches!(ty, AtomTy::Bf16 | AtomTy::Bf16x2) {
+                x |= op::BF16;
+            }
+            if matches!(ty, AtomTy::F16x2 | AtomTy::Bf16x2) {
+                x |= op::PACKED;
+            }
+            half(x, old, b, 0)
+        }
         (AtomOp::Add, _) => old.wrapping_add(b),
         (AtomOp::And, _) => old & b,
         (AtomOp::Or, _) => old | b,
@@ -194,6 +208,58 @@ atom!(
     |v: u32| v as u16,
     |v: u16| u32::from(v)
 );
+
+/// `atom.exch.b128` (`x` is 0) and `atom.cas.b128` (1): `s` is the address, then the halves of the new value, or of the
+/// value that is compared and the lower half of the new one, whose upper half is in `d[2]`.
+pub unsafe fn atom128(f: *mut u8, i: &Insn, w: &mut Warp) -> u32 {
+    const BYTES: u64 = 16;
+    let cas = i.x != 0;
+    // SAFETY: the emitter gave every operand a vector slot of 64 bits in this frame (unused ones point to a
+    // readable slot).
+    let (a, s) = unsafe {
+        let load = |slot: u32| u64::load(f.add(slot as usize));
+        (
+            addresses(f, i),
+            [load(i.s[1]), load(i.s[2]), load(i.s[3]), load(i.d[2])],
+        )
+    };
+    let mut host = [std::ptr::null_mut::<u8>(); LANES];
+    for l in 0..LANES {
+        if w.mask & (1 << l) != 0 {
+            match w
+                .memory
+                .translate(i.small, i.cache, l as u32, a[l], BYTES, true)
+            {
+                Ok(p) => host[l] = p,
+                Err(k) => return fault(w, i, k, l as u32, a[l], BYTES, true),
+            }
+        }
+    }
+    let mut d = [u64::ZERO; 2];
+    for l in 0..LANES {
+        if w.mask & (1 << l) == 0 {
+            continue;
+        }
+        let joined = |lo: u64, hi: u64| u128::from(lo) | u128::from(hi) << 64;
+        let first = joined(s[0][l], s[1][l]);
+        let (expected, new) = if cas {
+            (Some(first), joined(s[2][l], s[3][l]))
+        } else {
+            (None, first)
+        };
+        // SAFETY: 16 bytes at the address were checked, and that it is aligned to them.
+        let old = unsafe { exchange(host[l], expected, new) };
+        (d[0][l], d[1][l]) = (old as u64, (old >> 64) as u64);
+    }
+    for (k, v) in d.into_iter().enumerate() {
+        // SAFETY: each result has a vector slot of 64 bits; lanes that do not run keep their value.
+        unsafe {
+            let slot = f.add(i.d[k] as usize);
+            u64::store(slot, u64::blend(u64::load(slot), v, w.mask));
+        }
+    }
+    0
+}
 
 #[cfg(test)]
 mod tests {

@@ -1,35 +1,38 @@
 //! Runs one block: its warps take turns on one thread.
 #![allow(unsafe_code)] // prepares warps' register memory
 
+mod start;
+
 use std::io;
 use std::sync::atomic::AtomicBool;
+use std::time::Instant;
 
+use super::barrier::{Barrier, Barriers};
 use super::deopt::{Place, deopt};
-use super::insn::{Insn, NONE, Program};
+use super::insn::{Fill, Insn, NONE, Program};
 use super::lanes::{LANES, Lane};
 use super::memory::{Cache, Memory};
 use super::region::Region;
 use super::run::{Stop, lane_at, run};
-use super::warp::{FaultKind, Identity, LaneFault, Status, TURN, Warp};
-use super::warp_ops::fill;
-use crate::ir::Source;
+use super::threads::{self, Threads};
+use super::warp::{COOPERATIVE_TURN, FaultKind, LaneFault, Status, TURN, Warp};
+use crate::jit::runtime::EXIT_DONE;
+use crate::jit::{JitCode, JitRange};
 use crate::memory::Range;
-use crate::ptx::ast::Special;
-
-/// Register memory of a warp whose kernel calls functions: bounds the host
-/// memory that endless recursion can touch.
-pub const CALL_REGISTER_BYTES: usize = 8 << 20;
-/// Local memory per thread of a kernel that calls functions, beyond what the
-/// kernel itself declares: its stack.
-pub const CALL_STACK_BYTES: u64 = 16 << 10;
+use crate::runtime::DeviceRuntime;
 
 /// Turns after which the lanes of a warp are thought to wait for each other.
 const PATIENCE: u32 = 8;
+
+/// How often warps go on between looks at the clock.
+const RUNS_PER_LOOK: u32 = 256;
 
 /// What all blocks of a launch share.
 pub struct LaunchShared<'a> {
     /// Optimised code.
     pub program: &'a Program,
+    /// The same as machine code, once it is compiled.
+    pub jit: &'a dyn Fn(bool) -> Option<&'a JitCode>,
     /// Reference code.
     pub reference: &'a Program,
     /// Grid.
@@ -54,6 +57,42 @@ pub struct LaunchShared<'a> {
     pub workers: u32,
     /// Abort flag.
     pub abort: &'a AtomicBool,
+    /// System calls.
+    pub runtime: &'a DeviceRuntime,
+    /// Number of the code that runs, for its registers' memory.
+    pub kernel: u64,
+    /// Register memory of a warp: in the optimised and in the reference code.
+    pub register_bytes: usize,
+    /// See [`LaunchShared::register_bytes`].
+    pub reference_bytes: usize,
+    /// When the launch is to end.
+    pub deadline: Option<Instant>,
+    /// The workspace of a cooperative grid, all of whose blocks are in progress at once.
+    pub workspace: Option<u64>,
+}
+
+impl LaunchShared<'_> {
+    /// Whether the launch has used its time.
+    fn is_late(&self) -> bool {
+        self.deadline.is_some_and(|at| Instant::now() >= at)
+    }
+
+    fn turn(&self) -> u32 {
+        match self.workspace {
+            Some(_) => COOPERATIVE_TURN,
+            None => TURN,
+        }
+    }
+
+    /// Turns after which the lanes of a warp are thought to wait for each other. In a cooperative grid
+    /// they may wait for any other block, which has had its turn once all of them have.
+    fn patience(&self) -> u32 {
+        let blocks = match self.workspace {
+            Some(_) => self.grid.iter().fold(1, |n: u32, g| n.saturating_mul(*g)),
+            None => 1,
+        };
+        PATIENCE.saturating_mul(blocks)
+    }
 }
 
 /// Why a block stopped early.
@@ -73,6 +112,8 @@ pub enum BlockError {
     },
     /// The launch is being aborted.
     Aborted,
+    /// The launch has used its time.
+    TimedOut,
 }
 
 /// Per-worker memory for blocks of one launch, one after another.
@@ -85,28 +126,34 @@ pub struct BlockRunner {
     reference_caches: Vec<Cache>,
     reference_registers: Vec<Option<Region>>,
     warps: Vec<Warp>,
+    jit_ranges: Vec<JitRange>,
+    /// Slots that change from block to block: those of the block's number, with its axis.
+    block_fills: Vec<(usize, Fill)>,
     worker: u32,
     /// Warps that continued in the reference code.
     pub deopts: u64,
+    /// The block in progress, its barriers and the number of its warps that have ended.
+    block: [u32; 3],
+    barriers: Barriers,
+    done: usize,
+    /// The warps are as at a block's start, but for what its number changes.
+    fresh: bool,
+    /// The warp that left compiled code, and how.
+    exited: Option<(usize, u32)>,
 }
 
-struct Barrier {
-    arrived: u32,
-    expected: u32,
-    popc: u32,
-    and: bool,
-    or: bool,
-}
+// SAFETY: what its warps point to is either its own and moves with it without moving in memory (regions,
+// the elements of vectors, the nodes of lanes' frames, whose reference counts are all in its warps), or
+// belongs to the launch, which outlives it, and may be used by any thread: code, allocations, parameters
+// and system calls.
+unsafe impl Send for BlockRunner {}
 
-impl Barrier {
-    /// Whether all threads arrived that it waits for: a count, or all warps that live.
-    fn complete(&self, live: usize) -> bool {
-        self.arrived
-            >= if self.expected == 0 {
-                live as u32 * 32
-            } else {
-                self.expected
-            }
+/// The mask of a warp with so many threads left.
+fn all_lanes(left: u32) -> u32 {
+    if left >= 32 {
+        u32::MAX
+    } else {
+        (1u32 << left) - 1
     }
 }
 
@@ -115,23 +162,25 @@ impl BlockRunner {
     pub fn new(s: &LaunchShared<'_>, worker: u32) -> io::Result<BlockRunner> {
         let threads: u32 = s.block.iter().product();
         let warps = threads.div_ceil(32) as usize;
-        let frame = s.program.functions.first().map_or(0, |f| f.frame_bytes) as usize;
-        let register_bytes = if s.program.has_calls {
-            frame + CALL_REGISTER_BYTES
-        } else {
-            frame
-        };
+        let register_bytes = s.register_bytes;
         Ok(BlockRunner {
-            registers: Region::new(register_bytes * warps)?,
+            registers: Region::registers(register_bytes * warps, s.kernel)?,
             register_bytes,
             local: Region::new(s.local_bytes as usize * LANES * warps)?,
             shared: Region::new(s.shared_bytes as usize)?,
             caches: vec![Cache::default(); s.program.caches as usize],
-            reference_caches: vec![Cache::default(); s.reference.caches as usize],
-            reference_registers: (0..warps).map(|_| None).collect(),
-            warps: Vec::new(),
+            reference_caches: Vec::new(),
+            reference_registers: Vec::new(),
+            warps: Vec::with_capacity(warps),
+            jit_ranges: Vec::new(),
+            block_fills: Vec::new(),
             worker,
             deopts: 0,
+            block: [0; 3],
+            barriers: Barriers::default(),
+            done: 0,
+            fresh: false,
+            exited: None,
         })
     }
 
@@ -154,115 +203,147 @@ impl BlockRunner {
         }
     }
 
-    fn start_warps(&mut self, s: &LaunchShared<'_>, block: [u32; 3]) {
-        let threads: u32 = s.block.iter().product();
-        let count = threads.div_ceil(32);
-        let first = self.warps.is_empty();
-        let Some(kernel) = s.program.functions.first() else {
-            return;
-        };
-        for k in 0..count {
-            let id = Identity {
-                warp: k,
-                ctaid: block,
-                ntid: s.block,
-                nctaid: s.grid,
-                sm: self.worker,
-                sms: s.workers,
-                grid: s.id,
-                dynamic_shared: s.dynamic_shared,
-                total_shared: s.shared_bytes,
-            };
-            let memory = self.memory(s, k as usize);
-            let left = threads - k * 32;
-            let mask = if left >= 32 {
-                u32::MAX
-            } else {
-                (1u32 << left) - 1
-            };
-            let registers = self
-                .registers
-                .ptr()
-                .wrapping_add(k as usize * self.register_bytes);
-            let mut stack = match self.warps.get_mut(k as usize) {
-                Some(w) => std::mem::take(&mut w.stack),
-                None => Vec::new(),
-            };
-            stack.clear();
-            let w = Warp {
-                mask,
-                dead: 0,
-                pc: kernel.entry,
-                rpc: NONE,
-                stack,
-                frame: 0,
-                function: 0,
-                local_base: 0,
-                status: Status::Ready,
-                id,
-                memory,
-                fault: None,
-                fault_pc: 0,
-                barrier: None,
-                registers,
-                register_bytes: self.register_bytes,
-                chains: s.program.chains.as_ptr(),
-                reference: false,
-                turn: TURN,
-                turns: 0,
-            };
-            for x in &kernel.fills {
-                // Only the block's number changes from block to block.
-                if first || matches!(x.source, Source::Special(Special::Ctaid(_))) {
-                    // SAFETY: the register memory of warp `k` holds a whole frame of the kernel.
-                    unsafe { fill(registers, x, &w) };
-                }
-            }
-            if first {
-                self.warps.push(w);
-            } else if let Some(slot) = self.warps.get_mut(k as usize) {
-                *slot = w;
-            }
-        }
-    }
-
     /// Runs block `block` to its end.
     pub fn run(&mut self, s: &LaunchShared<'_>, block: [u32; 3]) -> Result<(), BlockError> {
+        if !self.fresh {
+            self.start(s, block);
+        }
+        let code = self.compiled(s, false);
+        let kernel = s.program.functions.first();
+        match code
+            .zip(kernel)
+            .and_then(|(c, f)| Some((c, c.entry(f.entry)?)))
+        {
+            Some((code, entry)) => {
+                self.fresh = self.compiled_only(s, code, entry, block);
+                if self.fresh {
+                    return Ok(());
+                }
+                // The code has left its place in those that ran in the block before.
+                let pc = kernel.map_or(0, |f| f.entry);
+                let first = self.done + 1;
+                self.warps.iter_mut().skip(first).for_each(|w| w.pc = pc);
+            }
+            None if self.fresh => self.start(s, block),
+            None => {}
+        }
+        self.fresh = false;
+        while !self.proceed(s)? {}
+        Ok(())
+    }
+
+    /// Runs the warps of a block, one after the other, in compiled code alone; that changes nothing of
+    /// them, so that the next block needs no preparation. False where one of them left the code earlier:
+    /// the block has been started, and goes on from there.
+    fn compiled_only(
+        &mut self,
+        s: &LaunchShared<'_>,
+        code: &JitCode,
+        entry: u32,
+        block: [u32; 3],
+    ) -> bool {
+        for k in 0..self.warps.len() {
+            self.number(k, block);
+            let w = &mut self.warps[k];
+            let mut turn = w.turn;
+            // SAFETY: the code was compiled from the program that the warp runs, whose ranges are in the
+            // warp's state.
+            let exit = unsafe { code.enter(w, entry, &mut turn, s.abort) };
+            if exit == EXIT_DONE {
+                continue;
+            }
+            self.barriers.clear();
+            (self.block, self.done, self.exited) = (block, k, Some((k, exit)));
+            for w in &mut self.warps[..k] {
+                (w.status, w.dead) = (Status::Done, u32::MAX);
+            }
+            for k in k + 1..self.warps.len() {
+                self.number(k, block);
+            }
+            return false;
+        }
+        true
+    }
+
+    /// Starts block `block`, of which nothing runs yet.
+    pub fn start(&mut self, s: &LaunchShared<'_>, block: [u32; 3]) {
         self.start_warps(s, block);
-        let mut barriers: [Option<Barrier>; 16] = [const { None }; 16];
-        let mut done = 0;
+        self.barriers.clear();
+        (self.block, self.done) = (block, 0);
+    }
+
+    /// Runs the block that was started until a warp has used up its turn, and may wait for something
+    /// outside of the block; true once the block has ended.
+    pub fn proceed(&mut self, s: &LaunchShared<'_>) -> Result<bool, BlockError> {
+        let mut jit = self.compiled(s, false);
+        let block = self.block;
+        let mut done = self.done;
         let total = self.warps.len();
+        let mut runs = 0u32;
+        let mut exited = self.exited.take();
         while done < total {
-            let mut ran = false;
+            let (mut ran, mut turned) = (false, false);
             for k in 0..total {
                 let w = &mut self.warps[k];
                 if w.status != Status::Ready {
                     continue;
                 }
                 ran = true;
+                // A loop around a barrier uses up no turn.
+                runs = runs.wrapping_add(1);
+                if runs.is_multiple_of(RUNS_PER_LOOK) && s.is_late() {
+                    return Err(BlockError::TimedOut);
+                }
                 let program = if w.reference { s.reference } else { s.program };
-                match run(w, program, s.abort) {
+                let stop = if w.threads.is_some() {
+                    threads::run(w, program, s.abort)
+                } else {
+                    let exit = match exited {
+                        Some((at, exit)) if at == k => {
+                            exited = None;
+                            Some(exit)
+                        }
+                        _ => None,
+                    };
+                    run(w, program, jit.filter(|_| !w.reference), s.abort, exit)
+                };
+                match stop {
                     Stop::Done => {
                         w.status = Status::Done;
+                        w.dead = u32::MAX;
                         done += 1;
-                        self.release(s, &mut barriers, total - done);
+                        self.release(s, total - done);
                     }
                     Stop::Barrier(pc) => {
-                        self.arrive(s, k, pc, &mut barriers, block)?;
-                        self.release(s, &mut barriers, total - done);
+                        if s.workspace.is_some() {
+                            // It has what it waited for.
+                            w.turns = 0;
+                        }
+                        self.arrive(s, k, pc, block)?;
+                        self.release(s, total - done);
                     }
+                    Stop::LanesEnded => self.release(s, total - done),
+                    Stop::Blocked => w.status = Status::Barrier,
+                    Stop::Split(pc) => self.split(s, k, pc, block)?,
                     Stop::Turn => {
+                        turned = true;
+                        if s.is_late() {
+                            return Err(BlockError::TimedOut);
+                        }
                         if total == 1 {
                             std::thread::yield_now();
                         }
                         self.turn_over(s, k, block)?;
+                        if jit.is_none() {
+                            jit = self.compiled(s, true);
+                        }
                     }
                     Stop::Aborted => return Err(BlockError::Aborted),
                     Stop::Fault => return Err(self.fault(k, block)),
                     Stop::Deopt(pc) => self.enter_reference(s, k, Place::Operation(pc), block)?,
                 }
             }
-            if !ran && done < total {
+            if !ran && done < total && !self.force() {
                 // Every warp that is left waits for another one.
                 let k = self
                     .warps
@@ -281,11 +362,29 @@ impl BlockRunner {
                 });
                 return Err(self.fault(k, block));
             }
+            if turned {
+                break;
+            }
         }
-        Ok(())
+        self.done = done;
+        Ok(done >= total)
     }
 
-    /// A warp used its turn: if its lanes may wait for each other, let others run.
+    /// The machine code, if there is any, with room for what it keeps. `long`: the kernel
+    /// turned out to run for long.
+    fn compiled<'a>(&mut self, s: &LaunchShared<'a>, long: bool) -> Option<&'a JitCode> {
+        let code = (s.jit)(long)?;
+        if self.jit_ranges.is_empty() {
+            self.jit_ranges = code.ranges(s.shared_bytes.into());
+            for w in &mut self.warps {
+                w.jit.ranges = self.jit_ranges.as_mut_ptr() as usize;
+                w.jit.range_count = self.jit_ranges.len() as u32;
+            }
+        }
+        Some(code)
+    }
+
+    /// A warp used its turn: if its lanes may wait for each other, schedule them one by one.
     fn turn_over(
         &mut self,
         s: &LaunchShared<'_>,
@@ -294,15 +393,66 @@ impl BlockRunner {
     ) -> Result<(), BlockError> {
         let w = &mut self.warps[k];
         w.turns += 1;
-        if !s.program.may_wait || w.turns < PATIENCE || !w.can_yield() {
+        if !s.program.may_wait || w.turns < s.patience() || w.threads.is_some() || self.retire(s, k)
+        {
             return Ok(());
         }
-        if !w.reference {
-            let pc = w.pc;
-            self.enter_reference(s, k, Place::Block(pc), block)?;
+        let w = &self.warps[k];
+        if w.whole() {
+            return Ok(());
         }
-        self.warps[k].yield_lanes();
+        let pc = w.pc;
+        self.schedule_lanes(s, k, Place::Block(pc), block)
+    }
+
+    /// Lanes are missing for the operation at `pc`.
+    fn split(
+        &mut self,
+        s: &LaunchShared<'_>,
+        k: usize,
+        pc: u32,
+        block: [u32; 3],
+    ) -> Result<(), BlockError> {
+        if self.retire(s, k) {
+            return Ok(());
+        }
+        self.schedule_lanes(s, k, Place::Operation(pc), block)
+    }
+
+    /// Counts lanes as ended that wait at the end of the kernel; true if there were any.
+    fn retire(&mut self, s: &LaunchShared<'_>, k: usize) -> bool {
+        let w = &mut self.warps[k];
+        let program = if w.reference { s.reference } else { s.program };
+        let kernel = program.functions.first();
+        let exit = kernel.and_then(|f| f.block_pcs.last());
+        exit.is_some_and(|&pc| w.retire(pc))
+    }
+
+    /// From now on the lanes of a warp are scheduled as [`threads`] does, from `place` on.
+    fn schedule_lanes(
+        &mut self,
+        s: &LaunchShared<'_>,
+        k: usize,
+        place: Place,
+        block: [u32; 3],
+    ) -> Result<(), BlockError> {
+        if !self.warps[k].reference {
+            self.enter_reference(s, k, place, block)?;
+        }
+        let w = &mut self.warps[k];
+        w.threads = Some(Box::new(Threads::new(w, s.reference)));
         Ok(())
+    }
+
+    /// Lets one group of lanes go on that waits for lanes which can never come.
+    fn force(&mut self) -> bool {
+        for w in &mut self.warps {
+            if w.threads.as_mut().is_some_and(|t| t.force()) {
+                w.status = Status::Ready;
+                return true;
+            }
+        }
+        false
     }
 
     /// Continues a warp in the reference code.
@@ -314,6 +464,11 @@ impl BlockRunner {
         block: [u32; 3],
     ) -> Result<(), BlockError> {
         self.deopts += 1;
+        if self.reference_registers.is_empty() {
+            self.reference_caches = vec![Cache::default(); s.reference.caches as usize];
+            self.reference_registers
+                .resize_with(self.warps.len(), || None);
+        }
         let w = &mut self.warps[k];
         let (Place::Operation(pc) | Place::Block(pc)) = place;
         if deopt(w, s, place, &mut self.reference_registers[k]).is_err() {
@@ -330,6 +485,7 @@ impl BlockRunner {
             w.fault_pc = pc;
             return Err(self.fault(k, block));
         }
+        w.tiles = s.reference.tiles.as_ptr();
         w.memory.caches = self.reference_caches.as_mut_ptr();
         w.memory.cache_count = self.reference_caches.len();
         Ok(())
@@ -359,7 +515,6 @@ impl BlockRunner {
         s: &LaunchShared<'_>,
         k: usize,
         pc: u32,
-        barriers: &mut [Option<Barrier>; 16],
         block: [u32; 3],
     ) -> Result<(), BlockError> {
         let w = &mut self.warps[k];
@@ -380,10 +535,11 @@ impl BlockRunner {
             lane_at(f, i.s[1], lane)
         };
         w.fault_pc = pc;
-        let Some(slot) = barriers
-            .get_mut(number as usize)
-            .filter(|_| count % 32 == 0)
-        else {
+        let barrier = match count % 32 {
+            0 => self.barriers.at(number, count),
+            _ => None,
+        };
+        let Some(b) = barrier else {
             let addr = number.into();
             w.fault = Some(LaneFault {
                 kind: FaultKind::Trap,
@@ -395,58 +551,63 @@ impl BlockRunner {
             });
             return Err(self.fault(k, block));
         };
-        let b = slot.get_or_insert(Barrier {
-            arrived: 0,
-            expected: count,
-            popc: 0,
-            and: true,
-            or: false,
-        });
-        b.arrived += 32;
-        if i.x >= 2 {
+        let p = if i.x >= 2 {
             // SAFETY: the emitter gave the predicate a mask slot in this frame.
-            let p = unsafe { bool::load(f.wrapping_add(i.s[2] as usize)) } & w.mask;
-            b.popc += p.count_ones();
-            b.and &= p == w.mask;
-            b.or |= p != 0;
-        }
+            unsafe { bool::load(f.wrapping_add(i.s[2] as usize)) }
+        } else {
+            0
+        };
+        b.arrive(k, w.mask, p);
         if i.x != 1 {
-            w.status = Status::Barrier;
-            w.barrier = Some((number, pc));
+            match &mut w.threads {
+                Some(t) => t.block(number, pc),
+                None => {
+                    w.status = Status::Barrier;
+                    w.barrier = Some((number, pc));
+                }
+            }
         }
         Ok(())
     }
 
-    /// Lets warps go on whose barrier is complete.
-    fn release(&mut self, s: &LaunchShared<'_>, barriers: &mut [Option<Barrier>; 16], live: usize) {
-        if !barriers.iter().flatten().any(|b| b.complete(live)) {
-            return;
-        }
-        for (number, slot) in barriers.iter_mut().enumerate() {
-            let Some(b) = slot else { continue };
-            let expected = if b.expected == 0 {
-                live as u32 * 32
-            } else {
-                b.expected
-            };
-            if b.arrived < expected {
+    /// Lets warps go on whose barrier is complete; `left` warps have not ended.
+    fn release(&mut self, s: &LaunchShared<'_>, left: usize) {
+        let mut open = self.barriers.open();
+        while open != 0 {
+            let number = open.trailing_zeros();
+            open &= open - 1;
+            let dead = self.warps.iter().map(|w| w.dead);
+            let Some(b) = self.barriers.close(number, left, dead) else {
                 continue;
-            }
+            };
             for w in &mut self.warps {
+                let program = if w.reference { s.reference } else { s.program };
+                let reduction = |pc: u32| program.insns.get(pc as usize).filter(|i| i.x >= 2);
+                if let Some(mut t) = w.threads.take() {
+                    let own = (w.mask, w.frame);
+                    for (mask, frame, pc) in t.release(number) {
+                        w.status = Status::Ready;
+                        (w.mask, w.frame) = (mask, frame);
+                        if let Some(i) = reduction(pc) {
+                            deliver(w, i, b);
+                        }
+                    }
+                    (w.mask, w.frame) = own;
+                    w.threads = Some(t);
+                    continue;
+                }
                 let Some((n, pc)) = w.barrier.filter(|_| w.status == Status::Barrier) else {
                     continue;
                 };
-                if n as usize != number {
+                if n != number {
                     continue;
                 }
                 w.status = Status::Ready;
                 w.barrier = None;
-                let program = if w.reference { s.reference } else { s.program };
-                if let Some(i) = program.insns.get(pc as usize).filter(|i| i.x >= 2) {
+                if let Some(i) = reduction(pc) {
                     deliver(w, i, b);
                 }
             }
-            *slot = None;
         }
     }
 }

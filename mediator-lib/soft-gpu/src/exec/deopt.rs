@@ -3,7 +3,7 @@
 
 use std::io;
 
-use super::block::{CALL_REGISTER_BYTES, LaunchShared};
+use super::block::LaunchShared;
 use super::insn::{FunctionCode, NONE, Program, Slot};
 use super::lanes::{LANES, Lane};
 use super::region::Region;
@@ -118,12 +118,7 @@ pub fn deopt(
             }
         }
     };
-    let frame0 = to.functions.first().map_or(0, |f| f.frame_bytes) as usize;
-    let bytes = if to.has_calls {
-        frame0 + 2 * CALL_REGISTER_BYTES
-    } else {
-        frame0
-    };
+    let bytes = s.reference_bytes;
     let memory = match region.take() {
         Some(r) if r.bytes() >= bytes => r,
         _ => Region::new(bytes)?,

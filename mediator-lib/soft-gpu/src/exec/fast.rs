@@ -28,13 +28,21 @@ pub struct Chain {
 
 /// Host pointer for `bytes` at the address of a half, checked.
 #[inline(always)]
-fn reach(w: &Warp, shared: bool, cache: u32, address: u64, bytes: u64) -> Option<*mut u8> {
+fn reach(
+    w: &Warp,
+    shared: bool,
+    cache: u32,
+    address: u64,
+    bytes: u64,
+    write: bool,
+) -> Option<*mut u8> {
     let m = &w.memory;
     if shared {
         (address < m.shared_bytes && bytes <= m.shared_bytes - address)
             .then(|| m.shared.wrapping_add(address as usize))
     } else {
-        m.device(cache, address, bytes).then(|| m.host(address))
+        m.device(cache, address, bytes, write)
+            .then(|| m.host(address))
     }
 }
 
@@ -72,8 +80,8 @@ unsafe fn load<const RUN: bool>(f: *mut u8, i: &Insn, w: &mut Warp, slow: Handle
                 base(f, i.s[0], 1, i.imm, narrow),
             );
             if (a | b) & 3 == 0
-                && let Some(p) = reach(w, shared, i.cache, a, bytes)
-                && let Some(q) = reach(w, shared, i.cache, b, bytes)
+                && let Some(p) = reach(w, shared, i.cache, a, bytes, false)
+                && let Some(q) = reach(w, shared, i.cache, b, bytes, false)
             {
                 let d = f.add(i.d[0] as usize);
                 u32::store_chunk(d, 0, read_half(p, RUN), 0xffff);
@@ -97,8 +105,8 @@ unsafe fn store_run(f: *mut u8, i: &Insn, w: &mut Warp, slow: Handler) -> u32 {
                 base(f, i.s[0], 1, i.imm, narrow),
             );
             if (a | b) & 3 == 0
-                && let Some(p) = reach(w, shared, i.cache, a, 64)
-                && let Some(q) = reach(w, shared, i.cache, b, 64)
+                && let Some(p) = reach(w, shared, i.cache, a, 64, true)
+                && let Some(q) = reach(w, shared, i.cache, b, 64, true)
             {
                 let d = f.add(i.d[0] as usize);
                 p.cast::<Half>().write_unaligned(u32::load_chunk(d, 0));
@@ -158,7 +166,7 @@ unsafe fn chain(f: *mut u8, i: &Insn, w: &mut Warp) -> u32 {
                 if a & 3 != 0 {
                     return 1;
                 }
-                match reach(w, shared, i.cache + k as u32, a, bytes) {
+                match reach(w, shared, i.cache + k as u32, a, bytes, false) {
                     Some(p) => *at = p.wrapping_offset(-(lo as isize)),
                     None => return 1,
                 }
@@ -183,7 +191,7 @@ macro_rules! instantiate {
     ($name:ident, $isa:ident, $attr:tt) => {
         pub mod $name {
             use super::*;
-            const WORD: Access = Access { space: Space::Generic, bytes: 4, signed: false, count: 1 };
+            const WORD: Access = Access { space: Space::Generic, bytes: 4, signed: false, count: 1, whole: false };
             #$attr
             pub unsafe fn load_same(f: *mut u8, i: &Insn, w: &mut Warp) -> u32 {
                 // SAFETY: forwarded from the caller.

@@ -181,20 +181,19 @@ pub fn lg2(a: f32) -> f32 {
     }
 }
 
-/// `rcp.approx.ftz.f64`: the low word of the result is zero.
+/// `rcp.approx.ftz.f64`: only the upper word counts, the low word of the result is zero.
 pub fn rcp_approx64(a: u64) -> u64 {
-    let r = 1.0 / f64::from_bits(F64.flush(a));
-    approx64(r)
+    approx64(a, |v| 1.0 / v)
 }
 
-/// `rsqrt.approx.ftz.f64`: the low word of the result is zero.
+/// `rsqrt.approx.ftz.f64`, in the same way.
 pub fn rsqrt_approx64(a: u64) -> u64 {
-    let r = 1.0 / f64::from_bits(F64.flush(a)).sqrt();
-    approx64(r)
+    approx64(a, |v| 1.0 / v.sqrt())
 }
 
-fn approx64(r: f64) -> u64 {
-    if r.is_nan() {
+fn approx64(a: u64, f: impl Fn(f64) -> f64) -> u64 {
+    let r = f(f64::from_bits(F64.flush(a) & !0xffff_ffff));
+    if r.is_nan() || F64.is_nan(a) {
         0x7fff_ffff_0000_0000
     } else {
         F64.flush(r.to_bits()) & !0xffff_ffff
@@ -228,6 +227,26 @@ pub mod op {
     pub const PACKED: u32 = 1 << 13;
 }
 
+/// The NaN of an invalid operation in f64: CUDA's `CUDART_NAN`.
+const DEFAULT_NAN64: u64 = 0xfff8_0000_0000_0000;
+
+/// A NaN of a format as f64: the payload is kept (PTX ISA, "Floating Point Instructions"), and it becomes quiet.
+fn f64_nan(f: Format, v: u64) -> u64 {
+    let negative = v >> (f.exp + f.man) & 1;
+    let payload = (v & ((1 << f.man) - 1)) << (F64.man - f.man);
+    negative << 63 | F64.inf(false) | payload | 1 << 51
+}
+
+/// `.sat`: into 0 to 1; a NaN is 0.
+fn saturate(f: Format, v: u64) -> u64 {
+    let one = u64::from((1u32 << (f.exp - 1)) - 1) << f.man;
+    if f.is_nan(v) || v >> (f.exp + f.man) & 1 != 0 {
+        0
+    } else {
+        v.min(one)
+    }
+}
+
 fn arith(f: Format, x: u32, a: u64, b: u64, c: u64) -> u64 {
     let mode = Round::from_bits(x >> op::ROUND);
     let sign = 1u64 << (f.exp + f.man);
@@ -249,12 +268,15 @@ fn arith(f: Format, x: u32, a: u64, b: u64, c: u64) -> u64 {
         _ => soft::convert(F64, f, to_f64(f, a).tanh().to_bits(), Round::Rn),
     };
     r = flush(r);
-    if x & op::SAT != 0 {
-        r = if f.is_nan(r) || r & sign != 0 {
-            0
-        } else {
-            r.min(one)
+    if f == F64 && f.is_nan(r) && x & 15 <= op::RCP {
+        // The first operand that is one, as the host's own instructions do it.
+        r = match [a, b, c].into_iter().find(|v| f.is_nan(*v)) {
+            Some(nan) => f64_nan(f, nan),
+            None => DEFAULT_NAN64,
         };
+    }
+    if x & op::SAT != 0 {
+        r = saturate(f, r);
     }
     if x & op::RELU != 0 && !f.is_nan(r) && r & sign != 0 {
         r = 0;
@@ -368,6 +390,8 @@ pub mod cvt {
     pub const SAT: u32 = 1 << 12;
     pub const INTEGRAL: u32 = 1 << 13;
     pub const RELU: u32 = 1 << 14;
+    /// Beyond the largest finite number it is that one.
+    pub const FINITE: u32 = 1 << 15;
 }
 
 fn format(t: u32) -> Option<Format> {
@@ -419,13 +443,20 @@ pub fn convert(x: u32, a: u64) -> u64 {
         }
         (None, Some(f)) => {
             let v = int_value(src, a);
-            soft::from_int(f, v < 0, v.unsigned_abs() as u64, mode)
+            let r = soft::from_int(f, v < 0, v.unsigned_abs() as u64, mode);
+            if sat { saturate(f, r) } else { r }
         }
         (Some(f), None) => {
             let a = mask(f, a);
             let a = if ftz && f == F32 { f.flush(a) } else { a };
             let (lo, hi) = bounds(dst);
-            soft::to_int(f, a, lo, hi, 0, mode) as u64
+            // From f64, and to 64 bits, a NaN is the greatest bit alone (PTX ISA 9.0, "cvt").
+            let nan = match (f == F64 || dst & 3 == 3, lo < 0) {
+                (false, _) => 0,
+                (true, true) => lo,
+                (true, false) => (hi + 1) / 2,
+            };
+            soft::to_int(f, a, lo, hi, nan, mode) as u64
         }
         (Some(f), Some(g)) => {
             let a = if f == TF32 { a >> 13 } else { mask(f, a) };
@@ -438,14 +469,15 @@ pub fn convert(x: u32, a: u64) -> u64 {
             if ftz && g == F32 {
                 r = g.flush(r);
             }
+            if g == F64 && f.is_nan(a) {
+                r = f64_nan(f, a);
+            }
             let sign = 1u64 << (g.exp + g.man);
             if sat {
-                let one = u64::from((1u32 << (g.exp - 1)) - 1) << g.man;
-                r = if g.is_nan(r) || r & sign != 0 {
-                    0
-                } else {
-                    r.min(one)
-                };
+                r = saturate(g, r);
+            }
+            if x & cvt::FINITE != 0 && r & !sign == g.inf(false) {
+                r -= 1;
             }
             if x & cvt::RELU != 0 && !g.is_nan(r) && r & sign != 0 {
                 r = 0;

@@ -14,6 +14,15 @@ pub const EVENT_FAULT: u32 = 1;
 /// An affine value would wrap: continue in the reference code.
 pub const EVENT_DEOPT: u32 = 2;
 
+/// Lanes are missing that the operation waits for: [`super::threads`].
+pub const EVENT_SPLIT: u32 = 3;
+
+/// The same, where they must come to this very operation.
+pub const EVENT_ALIGNED: u32 = 4;
+
+/// What the address of a frame is a multiple of, in bytes: compiled code moves whole aligned lines.
+pub const FRAME_ALIGN: u32 = 256;
+
 /// What the run loop does with an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -153,6 +162,8 @@ pub struct Program {
     pub calls: Vec<CallSite>,
     /// Fused chains.
     pub chains: Vec<super::fast::Chain>,
+    /// Registers of matrix operations.
+    pub tiles: Vec<super::matrix::Tile>,
     /// Tables of `brx.idx`.
     pub tables: Vec<Vec<u32>>,
     /// Sites with their function.
@@ -163,4 +174,6 @@ pub struct Program {
     pub may_wait: bool,
     /// Whether it calls functions.
     pub has_calls: bool,
+    /// Which [`crate::ir::SystemCall`]s it makes, a bit for each.
+    pub system: u32,
 }

@@ -118,6 +118,16 @@ pub fn prmt(a: u32, b: u32, c: u32, mode: u32) -> u32 {
     d
 }
 
+/// Byte `k` of `prmt` in mode 0 with selector `x`, in its place.
+#[inline(always)]
+pub fn prmt_byte(x: u32, k: u32, a: u32, b: u32) -> u32 {
+    let sel = (x >> (4 * k)) & 15;
+    let from = if sel & 4 != 0 { b } else { a };
+    let byte = (from >> (8 * (sel & 3))) & 0xff;
+    let sign = ((byte << 24) as i32 >> 31) as u32 & 0xff;
+    (if sel & 8 != 0 { sign } else { byte }) << (8 * k)
+}
+
 /// `lop3`.
 #[inline(always)]
 pub fn lop3(a: u32, b: u32, c: u32, lut: u32) -> u32 {
@@ -210,6 +220,24 @@ pub fn fns(mask: u32, base: u32, offset: i32) -> u32 {
     u32::MAX
 }
 
+/// `cvt.pack.sat`: two s32 clamped to `x & 0xff` bits (bit 8: signed), `a` above `b`, and the low
+/// bits of `c` above both.
+pub fn pack_saturated(x: u32, a: u32, b: u32, c: u32) -> u32 {
+    let bits = (x & 0xff).clamp(1, 16);
+    let (lo, hi) = if x & 0x100 != 0 {
+        (-(1i32 << (bits - 1)), (1i32 << (bits - 1)) - 1)
+    } else {
+        (0, (1i32 << bits) - 1)
+    };
+    let one = |v: u32| (v as i32).clamp(lo, hi) as u32 & ((1u32 << bits) - 1);
+    let both = (one(a) << bits) | one(b);
+    if bits == 16 {
+        both
+    } else {
+        both | (c << (2 * bits))
+    }
+}
+
 /// Packed 16-bit integer operations: bits 0..3 of `x` are 0 add, 1 sub, 2 min, 3 max; bit 4 signed.
 pub fn packed16(x: u32, a: u32, b: u32) -> u32 {
     let part = |s: u32| {
@@ -222,7 +250,8 @@ pub fn packed16(x: u32, a: u32, b: u32) -> u32 {
             (_, true) => (p as i16).max(q as i16) as u16,
             (_, false) => p.max(q),
         };
-        u32::from(r) << s
+        let relu = x & 32 != 0 && (r as i16) < 0;
+        u32::from(if relu { 0 } else { r }) << s
     };
     part(0) | part(16)
 }

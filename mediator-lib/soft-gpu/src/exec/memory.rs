@@ -91,31 +91,32 @@ impl Memory {
         offset < c.bytes && bytes <= c.bytes - offset
     }
 
-    /// Whether `bytes` at `addr` lie in one allocation; fills the cache.
+    /// Whether `bytes` at `addr` lie in one allocation that the operation may use; fills the cache,
+    /// which belongs to one operation: what it holds is allowed for its reads or its writes.
     #[inline(always)]
-    pub fn device(&self, cache: u32, addr: u64, bytes: u64) -> bool {
-        self.hit(cache, addr, bytes) || self.device_miss(cache, addr, bytes)
+    pub fn device(&self, cache: u32, addr: u64, bytes: u64, write: bool) -> bool {
+        self.hit(cache, addr, bytes) || self.device_miss(cache, addr, bytes, write)
     }
 
-    #[cold]
-    fn device_miss(&self, cache: u32, addr: u64, bytes: u64) -> bool {
+    /// The allocation that holds `bytes` at `addr`, and may be written where `write`: its base and
+    /// size.
+    pub fn allocation(&self, addr: u64, bytes: u64, write: bool) -> Option<(u64, u64)> {
         // SAFETY: the launch keeps the snapshot of `range_count` ranges alive.
         let ranges = unsafe { std::slice::from_raw_parts(self.ranges, self.range_count) };
         let at = ranges.partition_point(|r| r.base <= addr);
-        let Some(r) = at.checked_sub(1).and_then(|k| ranges.get(k)) else {
-            return false;
-        };
+        let r = ranges.get(at.checked_sub(1)?)?;
         let offset = addr - r.base;
-        if offset >= r.bytes || bytes > r.bytes - offset {
+        let inside = offset < r.bytes && bytes <= r.bytes - offset;
+        (inside && (r.writable || !write)).then_some((r.base, r.bytes))
+    }
+
+    #[cold]
+    fn device_miss(&self, cache: u32, addr: u64, bytes: u64, write: bool) -> bool {
+        let Some((base, len)) = self.allocation(addr, bytes, write) else {
             return false;
-        }
-        // SAFETY: as in `hit`.
-        unsafe {
-            *self.caches.add(cache as usize) = Cache {
-                base: r.base,
-                bytes: r.bytes,
-            }
         };
+        // SAFETY: as in `hit`.
+        unsafe { *self.caches.add(cache as usize) = Cache { base, bytes: len } };
         true
     }
 
@@ -188,7 +189,9 @@ impl Memory {
             small::PARAM if !write && inside(self.param_bytes) => {
                 Ok(self.params.wrapping_add(addr as usize).cast_mut())
             }
-            small::GLOBAL | small::CONST if self.device(cache, addr, bytes) => Ok(self.host(addr)),
+            small::GLOBAL | small::CONST if self.device(cache, addr, bytes, write) => {
+                Ok(self.host(addr))
+            }
             _ => Err(FaultKind::Illegal),
         }
     }

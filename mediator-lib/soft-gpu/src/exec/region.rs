@@ -1,7 +1,8 @@
 //! Zeroed scratch memory from the operating system, committed when touched.
 //!
 //! A launch needs a few regions, and mapping one costs more than a small kernel: each thread keeps
-//! some of the small ones that it has used, and zeroes them before their next use.
+//! some that it has used, and zeroes them before their next use. Registers of the kernel that had them
+//! last are not zeroed again: what it reads of them it has written before.
 #![allow(unsafe_code)] // mmap and munmap
 
 use std::cell::RefCell;
@@ -9,7 +10,10 @@ use std::io;
 use std::ptr::NonNull;
 
 /// Regions up to this size are kept, in bytes: zeroing a larger one costs more than mapping it.
-const MAX_KEPT_BYTES: usize = 256 << 10;
+const MAX_KEPT_BYTES: usize = 1 << 20;
+
+/// Bytes of a page.
+const PAGE: usize = 4096;
 
 /// Most regions that a thread keeps; it bounds what idle threads hold.
 const MAX_KEPT: usize = 8;
@@ -22,6 +26,10 @@ thread_local! {
 struct Mapping {
     at: NonNull<u8>,
     bytes: usize,
+    /// Bytes without access before and behind it, so that a fuzzer sees what runs over an end.
+    guard: usize,
+    /// Whose registers it held last: the kernel's number, or 0.
+    owner: u64,
 }
 
 // SAFETY: a mapping is plain memory owned by the value; nothing in it is tied to a thread.
@@ -44,21 +52,47 @@ impl Mapping {
             return Err(io::Error::last_os_error());
         }
         NonNull::new(p.cast())
-            .map(|at| Mapping { at, bytes })
+            .map(|at| Mapping {
+                at,
+                bytes,
+                guard: 0,
+                owner: 0,
+            })
             .ok_or_else(|| io::Error::other("null mapping"))
+    }
+
+    /// The same between pages without access.
+    fn guarded(bytes: usize) -> io::Result<Mapping> {
+        let mut mapping = Mapping::new(bytes + 2 * PAGE)?;
+        let end = mapping.at.as_ptr().wrapping_add(PAGE + bytes);
+        for page in [mapping.at.as_ptr(), end] {
+            // SAFETY: the first and the last page of a mapping that nobody uses yet.
+            if unsafe { libc::mprotect(page.cast(), PAGE, libc::PROT_NONE) } != 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        // SAFETY: inside of the mapping.
+        mapping.at = unsafe { mapping.at.add(PAGE) };
+        (mapping.bytes, mapping.guard) = (bytes, PAGE);
+        Ok(mapping)
     }
 }
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: the mapping was made by `new` with this address and size.
-        unsafe { libc::munmap(self.at.as_ptr().cast(), self.bytes) };
+        let start = self.at.as_ptr().wrapping_sub(self.guard);
+        // SAFETY: the mapping was made by `new` with this address and size, of which `guarded` cut its pages off.
+        unsafe { libc::munmap(start.cast(), self.bytes + 2 * self.guard) };
     }
 }
 
+/// What an address is a multiple of where there is no memory.
+#[repr(align(64))]
+struct Line;
+
 /// Zeroed memory of a launch.
 pub struct Region {
-    // None only while it is being dropped.
+    // None while it is being dropped, and without a byte.
     mapping: Option<Mapping>,
     at: NonNull<u8>,
     bytes: usize,
@@ -68,13 +102,49 @@ pub struct Region {
 unsafe impl Send for Region {}
 
 impl Region {
-    /// Gives `bytes` (at least one page) of zeros.
+    /// Gives `bytes` of zeros, in whole pages.
     pub fn new(bytes: usize) -> io::Result<Region> {
-        let bytes = bytes.max(4096).next_multiple_of(4096);
-        let mapping = match take_kept(bytes) {
+        if cfg!(fuzzing) {
+            return Region::at_an_end(bytes, 16);
+        }
+        Region::of(bytes, 0)
+    }
+
+    /// Gives `bytes` for the registers of the kernel with a number: zeros, or what it left there itself.
+    pub fn registers(bytes: usize, kernel: u64) -> io::Result<Region> {
+        if cfg!(fuzzing) {
+            return Region::at_an_end(bytes, 64);
+        }
+        Region::of(bytes, kernel)
+    }
+
+    /// Memory of its own, whose end is one of what can be accessed but for less than `align` bytes.
+    fn at_an_end(bytes: usize, align: usize) -> io::Result<Region> {
+        let bytes = bytes.next_multiple_of(align);
+        let mapping = Mapping::guarded(bytes.max(1).next_multiple_of(PAGE))?;
+        // SAFETY: inside of the mapping, or its end.
+        let at = unsafe { mapping.at.add(mapping.bytes - bytes) };
+        Ok(Region {
+            mapping: Some(mapping),
+            at,
+            bytes,
+        })
+    }
+
+    fn of(bytes: usize, owner: u64) -> io::Result<Region> {
+        if bytes == 0 {
+            return Ok(Region {
+                mapping: None,
+                at: NonNull::<Line>::dangling().cast(),
+                bytes,
+            });
+        }
+        let bytes = bytes.max(PAGE).next_multiple_of(PAGE);
+        let mut mapping = match take_kept(bytes, owner) {
             Some(mapping) => mapping,
             None => Mapping::new(bytes)?,
         };
+        mapping.owner = owner;
         let at = mapping.at;
         Ok(Region {
             mapping: Some(mapping),
@@ -94,16 +164,22 @@ impl Region {
     }
 }
 
-/// A kept mapping of at least `bytes`, of which that many are zeroed.
-fn take_kept(bytes: usize) -> Option<Mapping> {
+/// A kept mapping of at least `bytes`, of which that many are zeroed, or had this owner.
+fn take_kept(bytes: usize, owner: u64) -> Option<Mapping> {
     if bytes > MAX_KEPT_BYTES {
         return None;
     }
+    let own = |m: &Mapping| owner != 0 && m.owner == owner && m.bytes == bytes;
     let mapping = KEPT.with_borrow_mut(|kept| {
         let fits = kept.iter().enumerate().filter(|(_, m)| m.bytes >= bytes);
-        let best = fits.min_by_key(|(_, m)| m.bytes).map(|(i, _)| i)?;
+        let best = fits
+            .min_by_key(|(_, m)| (!own(m), m.bytes))
+            .map(|(i, _)| i)?;
         Some(kept.swap_remove(best))
     })?;
+    if own(&mapping) {
+        return Some(mapping);
+    }
     // SAFETY: the mapping has at least `bytes` bytes, and nobody else has its address: the region
     // that used it has been dropped.
     unsafe { std::ptr::write_bytes(mapping.at.as_ptr(), 0, bytes) };
@@ -115,7 +191,7 @@ impl Drop for Region {
         let Some(mapping) = self.mapping.take() else {
             return;
         };
-        if mapping.bytes > MAX_KEPT_BYTES {
+        if mapping.bytes > MAX_KEPT_BYTES || mapping.guard != 0 {
             return;
         }
         // A thread that is ending has no cache any more: the mapping is unmapped.
@@ -129,14 +205,14 @@ impl Drop for Region {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(fuzzing)))]
 mod tests {
     use super::*;
 
     #[test]
     fn memory_is_zero_again_at_its_next_use() {
         for _ in 0..3 {
-            for bytes in [1, 4096, 10_000, MAX_KEPT_BYTES, MAX_KEPT_BYTES + 1] {
+            for bytes in [0, 1, 4096, 10_000, MAX_KEPT_BYTES, MAX_KEPT_BYTES + 1] {
                 let region = Region::new(bytes).expect("memory");
                 assert!(region.bytes() >= bytes);
                 // SAFETY: the region has that many bytes and lives until the end of the block.
@@ -145,6 +221,22 @@ mod tests {
                 all.fill(7);
             }
         }
+    }
+
+    #[test]
+    fn registers_are_as_their_kernel_left_them_and_zero_for_another() {
+        let first = |region: &Region| {
+            // SAFETY: the region has at least a page.
+            unsafe { *region.ptr() }
+        };
+        for (kernel, found) in [(5, 0), (5, 6), (6, 0), (6, 7), (5, 0)] {
+            let region = Region::registers(8192, kernel).expect("memory");
+            assert_eq!(first(&region), found, "{kernel}");
+            // SAFETY: as above.
+            unsafe { *region.ptr() = 1 + kernel as u8 };
+        }
+        let region = Region::new(8192).expect("memory");
+        assert_eq!(first(&region), 0);
     }
 
     #[test]

@@ -3,11 +3,15 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::insn::{EVENT_DEOPT, EVENT_FAULT, Insn, Kind, NONE, Program};
+use super::insn::{
+    CallSite, EVENT_ALIGNED, EVENT_DEOPT, EVENT_FAULT, EVENT_SPLIT, Insn, Kind, NONE, Program,
+};
 use super::lanes::{LANES, Lane};
 use super::warp::{Entry, FaultKind, LaneFault, MAX_SIMT_DEPTH, Status, Warp};
 use super::warp_ops::fill;
 use crate::ir::windows::{FUNCTION_STEP, FUNCTION_WINDOW};
+use crate::jit::runtime::{EXIT_ABORT, EXIT_DONE, EXIT_INTERPRET, EXIT_TURN, JitCode};
+use crate::launch::CALL_BYTES;
 
 /// Why a warp stopped running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,9 +28,15 @@ pub enum Stop {
     Aborted,
     /// It must continue in the reference code from the operation at this index.
     Deopt(u32),
+    /// Lanes are missing for the operation at this index; [`Warp::pc`] says where to do it again.
+    Split(u32),
+    /// All its groups of lanes wait.
+    Blocked,
+    /// Some of its lanes ended, others go on.
+    LanesEnded,
 }
 
-fn raise(w: &mut Warp, pc: u32, kind: FaultKind, addr: u64) -> Stop {
+pub(super) fn raise(w: &mut Warp, pc: u32, kind: FaultKind, addr: u64) -> Stop {
     let lane = w.mask.trailing_zeros() & 31;
     w.fault = Some(LaneFault {
         kind,
@@ -41,7 +51,7 @@ fn raise(w: &mut Warp, pc: u32, kind: FaultKind, addr: u64) -> Stop {
 }
 
 #[inline(always)]
-fn mask_at(f: *mut u8, slot: u32) -> u32 {
+pub(super) fn mask_at(f: *mut u8, slot: u32) -> u32 {
     // SAFETY: the emitter gives predicates a mask slot in the frame `f` of the running function.
     unsafe { bool::load(f.wrapping_add(slot as usize)) }
 }
@@ -49,15 +59,29 @@ fn mask_at(f: *mut u8, slot: u32) -> u32 {
 /// One lane of a 32-bit vector slot.
 pub(super) fn lane_at(f: *mut u8, slot: u32, lane: u32) -> u32 {
     // SAFETY: the emitter gives the operand a vector slot in the frame `f`; `lane` is cut to 0..32.
-    unsafe { u32::load(f.wrapping_add(slot as usize))[(lane & 31) as usize] }
+    unsafe {
+        let lanes = f.wrapping_add(slot as usize).cast::<u32>();
+        lanes.add((lane & 31) as usize).read()
+    }
 }
 
 /// Runs a warp until it stops.
-pub fn run(w: &mut Warp, program: &Program, abort: &AtomicBool) -> Stop {
+///
+/// With `jit`, the code compiled from `program`, it interprets only what that code leaves to it.
+/// `exited` is how that code was left just now, if it was.
+pub fn run(
+    w: &mut Warp,
+    program: &Program,
+    jit: Option<&JitCode>,
+    abort: &AtomicBool,
+    mut exited: Option<u32>,
+) -> Stop {
     let insns: &[Insn] = &program.insns;
     let mut pc = w.pc;
     let mut f = w.registers.wrapping_add(w.frame);
     let mut turn = w.turn;
+    // The operation that compiled code left to the interpreter.
+    let mut left = NONE;
     macro_rules! back_edge {
         ($target:expr) => {
             if $target < pc {
@@ -73,6 +97,32 @@ pub fn run(w: &mut Warp, program: &Program, abort: &AtomicBool) -> Stop {
         };
     }
     loop {
+        if let Some(code) = jit {
+            let exit = match exited.take() {
+                None if pc != left => code.entry(pc).map(|entry| {
+                    w.pc = pc;
+                    // SAFETY: the caller passes code of `program` with its ranges in the warp's state.
+                    unsafe { code.enter(w, entry, &mut turn, abort) }
+                }),
+                exit => exit,
+            };
+            if let Some(exit) = exit {
+                pc = w.pc;
+                match exit {
+                    EXIT_INTERPRET | EXIT_DONE => left = pc,
+                    EXIT_TURN => return Stop::Turn,
+                    EXIT_ABORT => return Stop::Aborted,
+                    EVENT_DEOPT => return Stop::Deopt(pc),
+                    EVENT_SPLIT | EVENT_ALIGNED => return split(w, insns, pc),
+                    _ => {
+                        w.fault_pc = pc;
+                        return Stop::Fault;
+                    }
+                }
+            } else {
+                left = NONE;
+            }
+        }
         let Some(i) = insns.get(pc as usize) else {
             return raise(w, pc.saturating_sub(1), FaultKind::BadCall, 0);
         };
@@ -84,6 +134,9 @@ pub fn run(w: &mut Warp, program: &Program, abort: &AtomicBool) -> Stop {
                 if event != 0 {
                     if event == EVENT_DEOPT {
                         return Stop::Deopt(pc - 1);
+                    }
+                    if event == EVENT_SPLIT || event == EVENT_ALIGNED {
+                        return split(w, insns, pc - 1);
                     }
                     debug_assert_eq!(event, EVENT_FAULT);
                     w.fault_pc = pc - 1;
@@ -114,6 +167,10 @@ pub fn run(w: &mut Warp, program: &Program, abort: &AtomicBool) -> Stop {
                     if event == EVENT_DEOPT {
                         w.mask = all;
                         return Stop::Deopt(pc - 1);
+                    }
+                    if event == EVENT_SPLIT || event == EVENT_ALIGNED {
+                        w.mask = all;
+                        return split(w, insns, pc - 1);
                     }
                     w.fault_pc = pc - 1;
                     return Stop::Fault;
@@ -171,6 +228,8 @@ pub fn run(w: &mut Warp, program: &Program, abort: &AtomicBool) -> Stop {
                     }
                     pc = w.pc;
                     f = w.registers.wrapping_add(w.frame);
+                    // What follows is for compiled code again, even where it left off at this place.
+                    left = NONE;
                 }
             }
             Kind::Switch => {
@@ -190,6 +249,12 @@ pub fn run(w: &mut Warp, program: &Program, abort: &AtomicBool) -> Stop {
                     return Stop::Aborted;
                 }
                 f = w.registers.wrapping_add(w.frame);
+                // Recursion may run for long without a backward branch.
+                turn -= 1;
+                if turn == 0 {
+                    w.pc = pc;
+                    return Stop::Turn;
+                }
             }
             Kind::Return => {
                 match return_from(w, program, f) {
@@ -208,6 +273,9 @@ pub fn run(w: &mut Warp, program: &Program, abort: &AtomicBool) -> Stop {
                 f = w.registers.wrapping_add(w.frame);
             }
             Kind::Barrier => {
+                if !w.whole() {
+                    return split(w, insns, pc - 1);
+                }
                 w.pc = pc;
                 return Stop::Barrier(pc - 1);
             }
@@ -221,6 +289,49 @@ pub fn run(w: &mut Warp, program: &Program, abort: &AtomicBool) -> Stop {
             }
         }
     }
+}
+
+/// Stops before the operation at `pc`, or before its guard.
+fn split(w: &mut Warp, insns: &[Insn], pc: u32) -> Stop {
+    let guard = pc
+        .checked_sub(1)
+        .and_then(|k| insns.get(k as usize))
+        .is_some_and(|i| i.kind == Kind::Guard);
+    w.pc = pc - u32::from(guard);
+    Stop::Split(pc)
+}
+
+/// The call site of an operation, the function that the first lane calls, and the lanes that call it.
+pub(super) fn target_of<'p>(
+    w: &Warp,
+    program: &'p Program,
+    i: &Insn,
+    f: *mut u8,
+) -> Result<(&'p CallSite, u32, u32), (FaultKind, u64)> {
+    let site = program
+        .calls
+        .get(i.x as usize)
+        .ok_or((FaultKind::BadCall, 0))?;
+    if site.target != NONE {
+        return Ok((site, site.target, w.mask));
+    }
+    // SAFETY: the emitter gave the pointer a 64-bit vector slot in this frame.
+    let pointers = unsafe { u64::load(f.wrapping_add(site.pointer as usize)) };
+    let address = pointers[w.mask.trailing_zeros() as usize & 31];
+    let offset = address.wrapping_sub(FUNCTION_WINDOW);
+    let index = offset / FUNCTION_STEP;
+    let found = program
+        .functions
+        .iter()
+        .position(|c| u64::from(c.module_index) == index);
+    let Some(at) = found.filter(|_| offset % FUNCTION_STEP == 0) else {
+        return Err((FaultKind::BadCall, address));
+    };
+    let mut same = 0;
+    for (l, &p) in pointers.iter().enumerate() {
+        same |= u32::from(p == address) << l;
+    }
+    Ok((site, at as u32, w.mask & same))
 }
 
 /// `brx.idx`: one entry per distinct target.
@@ -279,50 +390,27 @@ fn call(
     f: *mut u8,
     pc: u32,
 ) -> Result<u32, (FaultKind, u64)> {
-    let site = program
-        .calls
-        .get(i.x as usize)
-        .ok_or((FaultKind::BadCall, 0))?;
-    let mut target = site.target;
+    let (site, target, same) = target_of(w, program, i, f)?;
     if w.stack.len() + 3 >= MAX_SIMT_DEPTH {
         return Err((FaultKind::StackOverflow, 0));
     }
-    if target == NONE {
-        // SAFETY: the emitter gave the pointer a 64-bit vector slot in this frame.
-        let pointers = unsafe { u64::load(f.wrapping_add(site.pointer as usize)) };
-        let address = pointers[w.mask.trailing_zeros() as usize & 31];
-        let offset = address.wrapping_sub(FUNCTION_WINDOW);
-        let index = offset / FUNCTION_STEP;
-        let found = program
-            .functions
-            .iter()
-            .position(|c| u64::from(c.module_index) == index);
-        let Some(at) = found.filter(|_| offset % FUNCTION_STEP == 0) else {
-            return Err((FaultKind::BadCall, address));
-        };
-        target = at as u32;
-        let mut same = 0;
-        for (l, &p) in pointers.iter().enumerate() {
-            same |= u32::from(p == address) << l;
-        }
-        let others = w.mask & !same;
-        if others != 0 {
-            let meet = site.return_pc;
-            if meet != w.rpc {
-                w.stack.push(Entry::Lanes {
-                    pc: meet,
-                    mask: w.mask,
-                    rpc: w.rpc,
-                });
-                w.rpc = meet;
-            }
+    let others = w.mask & !same;
+    if others != 0 {
+        let meet = site.return_pc;
+        if meet != w.rpc {
             w.stack.push(Entry::Lanes {
-                pc,
-                mask: others,
-                rpc: meet,
+                pc: meet,
+                mask: w.mask,
+                rpc: w.rpc,
             });
-            w.mask &= same;
+            w.rpc = meet;
         }
+        w.stack.push(Entry::Lanes {
+            pc,
+            mask: others,
+            rpc: meet,
+        });
+        w.mask &= same;
     }
     let callee = program
         .functions
@@ -339,7 +427,7 @@ fn call(
     if frame + callee.frame_bytes as usize > w.register_bytes {
         return Err((FaultKind::StackOverflow, 0));
     }
-    let local_base = w.local_base + u64::from(caller.local_bytes);
+    let local_base = w.local_base + u64::from(caller.local_bytes) + CALL_BYTES;
     if local_base + u64::from(callee.local_bytes) > w.memory.local_bytes {
         return Err((FaultKind::StackOverflow, 0));
     }

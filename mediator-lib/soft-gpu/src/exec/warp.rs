@@ -2,6 +2,7 @@
 
 use super::insn::NONE;
 use super::memory::Memory;
+use crate::jit::State;
 use crate::ptx::ast::Special;
 
 /// Deepest SIMT stack of a warp, calls included: bounds host memory of a
@@ -107,6 +108,8 @@ pub struct Identity {
     pub dynamic_shared: u32,
     /// All shared memory.
     pub total_shared: u32,
+    /// Device address of a cooperative grid's workspace, or 0.
+    pub workspace: u64,
 }
 
 impl Identity {
@@ -138,6 +141,8 @@ impl Identity {
             Special::LaneMaskGt => (u32::MAX << lane) & !(1 << lane),
             Special::DynamicSmemSize => self.dynamic_shared,
             Special::TotalSmemSize => self.total_shared,
+            Special::WorkspaceHigh => (self.workspace >> 32) as u32,
+            Special::WorkspaceLow => self.workspace as u32,
             Special::One => 1,
             _ => 0,
         })
@@ -184,61 +189,51 @@ pub struct Warp {
     pub turns: u32,
     /// Fused chains of the program it runs.
     pub chains: *const super::fast::Chain,
+    /// Registers of matrix operations of the program it runs.
+    pub tiles: *const super::matrix::Tile,
     /// Whether it runs the reference code.
     pub reference: bool,
+    /// Its groups of lanes, once they are scheduled one by one.
+    pub threads: Option<Box<super::threads::Threads>>,
+    /// The context's system calls.
+    pub runtime: *const crate::runtime::DeviceRuntime,
+    /// What compiled code keeps.
+    pub jit: State,
 }
 
 /// Backward branches after which a warp lets the others of its block run, so
 /// that a warp may wait for another one's memory.
 pub const TURN: u32 = 1 << 14;
-/// The same once lanes of the warp wait for each other.
-const SHORT_TURN: u32 = 1 << 8;
+
+/// The same in a cooperative grid, whose blocks wait for each other: less, because all that wait
+/// use theirs up before the one that they wait for has its next.
+pub const COOPERATIVE_TURN: u32 = 1 << 10;
 
 impl Warp {
-    /// Whether lanes wait that could run instead of the ones that do: they
-    /// reached the place where all meet, or the start of another branch.
-    pub fn can_yield(&self) -> bool {
-        match self.stack.last() {
-            Some(Entry::Lanes { pc, mask, rpc }) => {
-                let others = mask & !self.mask & !self.dead;
-                others != 0 && (*pc == self.rpc || *rpc == self.rpc)
+    /// Counts lanes as ended that stand at the end of the kernel, `exit`, and wait for others to
+    /// meet there. True if there were any.
+    pub fn retire(&mut self, exit: u32) -> bool {
+        let mut seen = self.mask;
+        let mut ended = 0;
+        for e in self.stack.iter().rev() {
+            match e {
+                Entry::Lanes { pc, mask, .. } => {
+                    if *pc == exit {
+                        ended |= mask & !seen;
+                    }
+                    seen |= mask;
+                }
+                Entry::Call { mask, .. } => seen |= mask,
             }
-            _ => false,
         }
+        let before = self.dead;
+        self.dead |= ended;
+        self.dead != before
     }
 
-    /// Lets the waiting lanes run, the running ones wait: a lane may hold what
-    /// the others spin for. Only reference code may do so, since it alone leaves
-    /// the registers of lanes that do not run as they are.
-    pub fn yield_lanes(&mut self) {
-        let Some(Entry::Lanes { pc, mask, rpc }) = self.stack.last().copied() else {
-            return;
-        };
-        let own = Entry::Lanes {
-            pc: self.pc,
-            mask: self.mask,
-            rpc: self.rpc,
-        };
-        if pc == self.rpc {
-            // The others have left the loop: they go ahead alone, and all meet later.
-            let others = mask & !self.mask & !self.dead;
-            self.stack.pop();
-            self.stack.push(Entry::Lanes {
-                pc: self.pc,
-                mask: self.mask,
-                rpc,
-            });
-            (self.pc, self.mask, self.rpc) = (pc, others, rpc);
-        } else {
-            // Siblings take turns: the running lanes queue up behind the others.
-            let same = |e: &&Entry| matches!(e, Entry::Lanes { rpc: r, .. } if *r == self.rpc);
-            let group = self.stack.iter().rev().take_while(same).count();
-            let at = self.stack.len() - group;
-            self.stack.insert(at, own);
-            self.stack.pop();
-            (self.pc, self.mask, self.rpc) = (pc, mask & !self.dead, rpc);
-        }
-        self.turn = SHORT_TURN;
+    /// Whether all lanes that have not ended run.
+    pub fn whole(&self) -> bool {
+        self.mask | self.dead == u32::MAX
     }
 
     /// Takes the next waiting lanes; false if the warp has ended.

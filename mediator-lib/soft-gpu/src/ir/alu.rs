@@ -124,6 +124,27 @@ macro_rules! alu_table {
                 F64FromF32[_x](a: f32) -> f64 { f64::from(a) };
                 F32FromF64[_x](a: f64) -> f32 { canon(a as f32) };
                 Ex2F32[_x](a: f32) -> f32 { ex2(a) };
+                F32FromF16[_x](a: u32) -> f32 { canon(f16_value(a & 0xffff)) };
+                F32FromBf16[_x](a: u32) -> f32 { canon(f32::from_bits(a << 16)) };
+                F16FromF32[_x](a: f32) -> u32 { f16_bits(a) };
+                Bf16FromF32[_x](a: f32) -> u32 { bf16_bits(a) };
+                PackF16[_x](a: f32, b: f32) -> u32 { (f16_bits(a) << 16) | f16_bits(b) };
+                PackBf16[_x](a: f32, b: f32) -> u32 { (bf16_bits(a) << 16) | bf16_bits(b) };
+                AddF16[_x](a: u32, b: u32) -> u32 { f16_pair(|h| f16_value(h(a)) + f16_value(h(b))) };
+                SubF16[_x](a: u32, b: u32) -> u32 { f16_pair(|h| f16_value(h(a)) - f16_value(h(b))) };
+                MulF16[_x](a: u32, b: u32) -> u32 { f16_pair(|h| f16_value(h(a)) * f16_value(h(b))) };
+                FmaF16[_x](a: u32, b: u32, c: u32) -> u32 { f16_pair(|h| fma_odd32(f16_value(h(a)), f16_value(h(b)), f16_value(h(c)))) };
+                MinF16[_x](a: u32, b: u32) -> u32 { f16_pair(|h| fmin32(f16_value(h(a)), f16_value(h(b)))) };
+                MaxF16[_x](a: u32, b: u32) -> u32 { f16_pair(|h| fmax32(f16_value(h(a)), f16_value(h(b)))) };
+                Ex2F16[_x](a: u32) -> u32 { f16_pair(|h| ex2(f16_value(h(a)))) };
+                CmpF16[x](a: u32, b: u32) -> bool { compare_values(x, f16_value(half_of(x, a)), f16_value(half_of(x, b))) };
+                PrmtConst[x](a: u32, b: u32) -> u32 { prmt_byte(x, 0, a, b) | prmt_byte(x, 1, a, b) | prmt_byte(x, 2, a, b) | prmt_byte(x, 3, a, b) };
+                AddBf16[_x](a: u32, b: u32) -> u32 { bf16_pair(|h| bf16_value(h(a)) + bf16_value(h(b))) };
+                SubBf16[_x](a: u32, b: u32) -> u32 { bf16_pair(|h| bf16_value(h(a)) - bf16_value(h(b))) };
+                MulBf16[_x](a: u32, b: u32) -> u32 { bf16_pair(|h| fma_odd64(bf16_value(h(a)), bf16_value(h(b)), -0.0)) };
+                FmaBf16[_x](a: u32, b: u32, c: u32) -> u32 { bf16_pair(|h| fma_odd64(bf16_value(h(a)), bf16_value(h(b)), bf16_value(h(c)))) };
+                MinBf16[_x](a: u32, b: u32) -> u32 { bf16_pair(|h| fmin32(bf16_value(h(a)), bf16_value(h(b)))) };
+                MaxBf16[_x](a: u32, b: u32) -> u32 { bf16_pair(|h| fmax32(bf16_value(h(a)), bf16_value(h(b)))) };
                 Lg2F32[_x](a: f32) -> f32 { lg2(a) };
             }
             plain {
@@ -202,6 +223,12 @@ macro_rules! alu_table {
                 Cvt32To64[x](a: u32) -> u64 { convert(x, u64::from(a)) };
                 Cvt64To32[x](a: u64) -> u32 { convert(x, a) as u32 };
                 Cvt64To64[x](a: u64) -> u64 { convert(x, a) };
+                Fp8FromF32[x](a: u32, b: u32) -> u32 { fp8_from_f32(x, a, b) };
+                Fp8FromF16[x](a: u32) -> u32 { fp8_from_f16(x, a) };
+                F16FromFp8[x](a: u32) -> u32 { f16_from_fp8(x, a) };
+                PackSat[x](a: u32, b: u32, c: u32) -> u32 { pack_saturated(x, a, b, c) };
+                VideoParts[x](a: u32, b: u32, c: u32) -> u32 { video_parts(x, a, b, c) };
+                Video[x](a: u32, b: u32, c: u32) -> u32 { video_op(x, a, b, c) };
                 CvtPack[x](a: u32, b: u32) -> u32 { convert_pack(x, a, b) };
                 MovP[_x](a: bool) -> bool { a };
                 NotP[_x](a: bool) -> bool { !a };

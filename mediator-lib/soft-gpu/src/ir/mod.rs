@@ -3,6 +3,7 @@
 //! are emitted from it.
 
 pub mod alu;
+pub mod matrix;
 pub mod verify;
 pub mod windows;
 
@@ -60,6 +61,8 @@ pub struct Access {
     pub signed: bool,
     /// Elements: 1, 2, 4 or 8.
     pub count: u8,
+    /// Whether no other thread may see some of a lane's elements without the rest.
+    pub whole: bool,
 }
 
 /// Atomic operations.
@@ -140,6 +143,29 @@ pub enum BarKind {
     RedOr,
 }
 
+/// What CUDA's device runtime does for a kernel (CUDA C++ Programming Guide, "System Calls").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum SystemCall {
+    Printf,
+    Malloc,
+    Free,
+    Assert,
+}
+
+impl SystemCall {
+    /// The call that an external function of this name stands for.
+    pub fn of(name: &str) -> Option<SystemCall> {
+        Some(match name {
+            "vprintf" => SystemCall::Printf,
+            "malloc" => SystemCall::Malloc,
+            "free" => SystemCall::Free,
+            "__assertfail" => SystemCall::Assert,
+            _ => return None,
+        })
+    }
+}
+
 /// Whom a call calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Callee {
@@ -160,6 +186,9 @@ pub enum Op {
     St(Access),
     /// Atomic with (`d`) or without a result: `s[0]` address, operands.
     Atom(Space, AtomOp, AtomTy),
+    /// Atomic of 128 bits: `s[0]` address, then the halves of the new value, or of the value that is compared
+    /// and the new one; `d` the halves of the old value.
+    Atom128(Space),
     /// `d[0]` value, `d[1]` optional predicate; `s`: value, lane, clamp.
     Shfl(ShflMode),
     /// `s[0]` predicate.
@@ -170,6 +199,9 @@ pub enum Op {
     Redux(ReduxOp),
     /// The mask of the lanes that execute it.
     ActiveMask,
+    /// `bar.warp.sync`: waits until the lanes of the mask `s[0]` have come. So do the operations above
+    /// whose last source is such a mask.
+    WarpSync,
     /// Barrier: `s[0]` number, `s[1]` count (optional), predicate of a reduction last.
     Bar(BarKind),
     /// A special register that changes while a warp runs.
@@ -178,12 +210,29 @@ pub enum Op {
     LocalAddr,
     /// Memory fence.
     Fence,
+    /// A system call: `s` its arguments, `d` its result.
+    System(SystemCall),
     /// A call: `s` are argument words, `d` result words.
     Call(Callee),
     /// Stops the launch with a trap.
     Trap,
     /// Yields the core (`nanosleep`).
     Sleep,
+    /// Matrix product: `s` registers of A, B and C, `d` those of D.
+    Mma(matrix::Mma),
+    /// `ldmatrix` of as many matrices as results: `s[0]` row addresses; `x` is 1 for `.trans`.
+    LdMatrix(Space),
+    /// `stmatrix`: `s[0]` row addresses, then values; `x` as for `LdMatrix`.
+    StMatrix(Space),
+    /// `movmatrix.trans`.
+    MovMatrix,
+    /// `wmma.load`: `s[0]` address, `s[1]` stride in elements.
+    WmmaLoad(Space, matrix::Fragment),
+    /// `wmma.store`: `s[0]` address, `s[1]` stride in elements, then values.
+    WmmaStore(Space, matrix::Fragment),
+    /// `cp.async` of so many bytes, carried out at once: `s` address in shared memory, source
+    /// address, bytes to read (the rest is zero).
+    CopyAsync(u8),
 }
 
 /// One operation with its operands.

@@ -1,7 +1,10 @@
 //! Checks that every operation has the operands its handler reads: the
 //! handlers trust slots to have the classes that this pass has seen.
 
-use super::{AtomTy, BarKind, Callee, Class, Func, Inst, Op, Source, Term, V, VoteMode};
+use super::matrix::{Element, Fragment, MAX_FRAGMENT};
+use super::{
+    AtomTy, BarKind, Callee, Class, Func, Inst, Op, Source, SystemCall, Term, V, VoteMode,
+};
 use crate::ptx::ast::Special;
 
 /// The operation (its index in the PTX function) that has wrong operands.
@@ -42,6 +45,14 @@ pub fn verify(f: &Func) -> Result<(), u32> {
         }
     }
     Ok(())
+}
+
+/// Whether the registers of a `wmma` fragment are as many and as wide as it says.
+fn fragment(list: &[V], f: Fragment, class: &impl Fn(V) -> Option<Class>) -> bool {
+    let c = if f.bits == 64 { Class::D } else { Class::W };
+    list.len() == f.registers as usize
+        && list.len() <= MAX_FRAGMENT
+        && list.iter().all(|&v| class(v) == Some(c))
 }
 
 fn operands(i: &Inst, class: &impl Fn(V) -> Option<Class>) -> bool {
@@ -86,11 +97,22 @@ fn operands(i: &Inst, class: &impl Fn(V) -> Option<Class>) -> bool {
                 && i.d.len() <= 1
                 && each(&i.d, c)
         }
-        Op::Shfl(_) => is(&i.s, &[W; 3]) && (is(&i.d, &[W]) || is(&i.d, &[W, P])),
-        Op::Vote(VoteMode::Ballot) => is(&i.s, &[P]) && is(&i.d, &[W]),
-        Op::Vote(_) => is(&i.s, &[P]) && is(&i.d, &[P]),
-        Op::Match(_) => (is(&i.s, &[W]) || is(&i.s, &[D])) && (is(&i.d, &[W]) || is(&i.d, &[W, P])),
-        Op::Redux(_) => is(&i.s, &[W]) && is(&i.d, &[W]),
+        Op::Atom128(_) => {
+            address && matches!(i.s.len(), 3 | 5) && each(&i.s[1..], D) && is(&i.d, &[D, D])
+        }
+        Op::Shfl(_) => {
+            (is(&i.s, &[W; 3]) || is(&i.s, &[W; 4])) && (is(&i.d, &[W]) || is(&i.d, &[W, P]))
+        }
+        Op::Vote(VoteMode::Ballot) => (is(&i.s, &[P]) || is(&i.s, &[P, W])) && is(&i.d, &[W]),
+        Op::Vote(_) => (is(&i.s, &[P]) || is(&i.s, &[P, W])) && is(&i.d, &[P]),
+        Op::Match(_) => {
+            matches!(i.s.len(), 1 | 2)
+                && (is(&i.s[..1], &[W]) || is(&i.s[..1], &[D]))
+                && each(&i.s[1..], W)
+                && (is(&i.d, &[W]) || is(&i.d, &[W, P]))
+        }
+        Op::WarpSync => is(&i.s, &[W]) && i.d.is_empty(),
+        Op::Redux(_) => (is(&i.s, &[W]) || is(&i.s, &[W, W])) && is(&i.d, &[W]),
         Op::ActiveMask => i.s.is_empty() && is(&i.d, &[W]),
         Op::LocalAddr => i.s.is_empty() && is(&i.d, &[D]),
         Op::ReadSpecial(s) => {
@@ -118,6 +140,45 @@ fn operands(i: &Inst, class: &impl Fn(V) -> Option<Class>) -> bool {
             None => false,
         },
         Op::Trap => i.s.is_empty() && i.d.is_empty() && i.guard.is_none(),
+        Op::System(SystemCall::Printf) => is(&i.s, &[D, D]) && is(&i.d, &[W]),
+        Op::System(SystemCall::Malloc) => is(&i.s, &[D]) && is(&i.d, &[D]),
+        Op::System(SystemCall::Free) => is(&i.s, &[D]) && i.d.is_empty(),
+        Op::System(SystemCall::Assert) => is(&i.s, &[D, D, W, D]) && i.d.is_empty(),
         Op::Sleep | Op::Fence => i.s.is_empty() && i.d.is_empty(),
+        Op::Mma(m) => {
+            let c = if m.elements[0] == Element::F64 { D } else { W };
+            let [na, nb, nc, nd] = m.registers();
+            [na, nb, nc, nd]
+                .iter()
+                .all(|n| (1..=MAX_FRAGMENT).contains(n))
+                && i.s.len() == na + nb + nc
+                && i.d.len() == nd
+                && each(&i.s, c)
+                && each(&i.d, c)
+        }
+        Op::LdMatrix(_) => {
+            address && i.s.len() == 1 && matches!(i.d.len(), 1 | 2 | 4) && each(&i.d, W)
+        }
+        Op::StMatrix(_) => {
+            address && i.d.is_empty() && matches!(i.s.len(), 2 | 3 | 5) && each(&i.s[1..], W)
+        }
+        Op::MovMatrix => is(&i.s, &[W]) && is(&i.d, &[W]),
+        Op::WmmaLoad(_, f) => {
+            address && i.s.len() == 2 && class(i.s[1]) == Some(W) && fragment(&i.d, f, class)
+        }
+        Op::WmmaStore(_, f) => {
+            address
+                && i.d.is_empty()
+                && i.s.len() >= 2
+                && class(i.s[1]) == Some(W)
+                && fragment(&i.s[2..], f, class)
+        }
+        Op::CopyAsync(bytes) => {
+            matches!(bytes, 4 | 8 | 16)
+                && i.d.is_empty()
+                && i.s.len() == 3
+                && i.s[..2].iter().all(|&v| matches!(class(v), Some(W | D)))
+                && class(i.s[2]) == Some(W)
+        }
     }
 }

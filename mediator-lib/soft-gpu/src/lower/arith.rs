@@ -4,11 +4,10 @@ use super::builder::{Lower, Res};
 use crate::exec::float::op;
 use crate::exec::soft::Round;
 use crate::ir::{Alu, Class, V};
-use crate::ptx::ast::Operand;
 use crate::ptx::types::Ty;
 
 /// By class: the 32-bit or the 64-bit operation.
-fn by(ty: Ty, w: Alu, d: Alu) -> Alu {
+pub(super) fn by(ty: Ty, w: Alu, d: Alu) -> Alu {
     if ty.bytes() == 8 { d } else { w }
 }
 
@@ -60,7 +59,7 @@ impl Lower<'_> {
         }
     }
 
-    fn sources(&mut self, n: usize, ty: Ty) -> Res<Vec<V>> {
+    pub(super) fn sources(&mut self, n: usize, ty: Ty) -> Res<Vec<V>> {
         (1..=n).map(|i| self.source(i, ty)).collect()
     }
 
@@ -86,6 +85,9 @@ impl Lower<'_> {
             "copysign" => (2, 15),
             _ => return self.unsupported(),
         };
+        if matches!(name, "min" | "max") && self.count() == 4 {
+            return self.three_inputs(name, x);
+        }
         if self.count() != n + 1 {
             return self.bad_operands();
         }
@@ -97,6 +99,14 @@ impl Lower<'_> {
             let x = self.testp_kind();
             return self.out(Alu::Testp32, &s, x, false);
         }
+        // Flushed operands make a flushed result.
+        let flushed = matches!(name, "min" | "max" | "neg" | "abs") && ftz && only_ftz;
+        let (s, plain) = if flushed {
+            let flush = |&v: &V| self.alu(Alu::FtzF32, &[v], 0);
+            (s.iter().map(flush).collect(), true)
+        } else {
+            (s, plain)
+        };
         let fast = match name {
             "add" if plain => Some(Alu::AddF32),
             "add" if only_ftz => Some(Alu::AddF32Ftz),
@@ -150,6 +160,30 @@ impl Lower<'_> {
         }
     }
 
+    /// `min.f32` and `max.f32` of three operands, one after the other.
+    fn three_inputs(&mut self, name: &str, x: u32) -> Res<()> {
+        if x & op::XORSIGN != 0 {
+            return self.unsupported();
+        }
+        let s = self.sources(3, Ty::F32)?;
+        let zero = self.imm(Class::W, 0);
+        let absolute = self.has("abs");
+        let number = if name == "min" { op::MIN } else { op::MAX };
+        let mut v = s[0];
+        if absolute {
+            v = self.alu(Alu::AbsF32, &[v], 0);
+        }
+        for &next in &s[1..] {
+            let next = if absolute {
+                self.alu(Alu::AbsF32, &[next], 0)
+            } else {
+                next
+            };
+            v = self.alu(Alu::Arith32, &[v, next, zero], x | number);
+        }
+        self.out_value(v, false)
+    }
+
     fn testp_kind(&self) -> u32 {
         const KINDS: [&str; 6] = [
             "finite",
@@ -197,53 +231,6 @@ impl Lower<'_> {
         let zero = self.imm(Class::D, 0);
         let get = |i: usize| s.get(i).copied().unwrap_or(zero);
         self.out(Alu::Arith64, &[get(0), get(1), get(2)], x | number, false)
-    }
-
-    fn half_arith(&mut self, name: &str, ty: Ty) -> Res<()> {
-        let (n, number) = match name {
-            "add" => (2, op::ADD),
-            "sub" => (2, op::SUB),
-            "mul" => (2, op::MUL),
-            "fma" => (3, op::FMA),
-            "min" => (2, op::MIN),
-            "max" => (2, op::MAX),
-            "neg" => (1, op::NEG),
-            "abs" => (1, op::ABS),
-            "ex2" => (1, op::EX2),
-            "tanh" => (1, op::TANH),
-            _ => return self.unsupported(),
-        };
-        if self.count() != n + 1 {
-            return self.bad_operands();
-        }
-        let mut x = self.float_mods() | number;
-        if matches!(ty, Ty::Bf16 | Ty::Bf16x2) {
-            x |= op::BF16;
-        }
-        if matches!(ty, Ty::F16x2 | Ty::Bf16x2) {
-            x |= op::PACKED;
-        }
-        let s = self.sources(n, ty)?;
-        let zero = self.imm(Class::W, 0);
-        let get = |i: usize| s.get(i).copied().unwrap_or(zero);
-        self.out(Alu::Half, &[get(0), get(1), get(2)], x, false)
-    }
-
-    fn packed_integer(&mut self, name: &str, ty: Ty) -> Res<()> {
-        let number = match name {
-            "add" => 0,
-            "sub" => 1,
-            "min" => 2,
-            "max" => 3,
-            _ => return self.unsupported(),
-        };
-        let s = self.sources(2, ty)?;
-        self.out(
-            Alu::Packed16,
-            &s,
-            number | if ty.signed() { 16 } else { 0 },
-            false,
-        )
     }
 
     fn integer(&mut self, name: &str, ty: Ty) -> Res<()> {
@@ -401,8 +388,14 @@ impl Lower<'_> {
         }
         let takes = name.ends_with('c') && name != "sub";
         let cc = self.carry();
-        let c = if takes { cc } else { self.imm(Class::P, 0) };
         let sub = name.starts_with("sub");
+        // The flag after a subtraction is that of a + !b + 1: set where nothing was borrowed. nvcc's division of 128-bit
+        // integers reads it with `addc`.
+        let c = match (takes, sub) {
+            (false, _) => self.imm(Class::P, 0),
+            (true, false) => cc,
+            (true, true) => self.alu(Alu::NotP, &[cc], 0),
+        };
         let (value, carry) = match (sub, wide) {
             (false, false) => (Alu::AddCarry32, Alu::AddCarryOut32),
             (false, true) => (Alu::AddCarry64, Alu::AddCarryOut64),
@@ -416,166 +409,9 @@ impl Lower<'_> {
         };
         self.out(value, &[a, b, c], 0, false)?;
         if let Some(out) = out {
-            self.alu_to(cc, Alu::MovP, &[out], 0);
+            let alu = if sub { Alu::NotP } else { Alu::MovP };
+            self.alu_to(cc, alu, &[out], 0);
         }
         Ok(())
-    }
-
-    pub(super) fn bits(&mut self, name: &str) -> Res<()> {
-        let ty = if matches!(name, "lop3" | "prmt") {
-            Ty::B32
-        } else {
-            self.ty()?
-        };
-        if ty == Ty::Pred {
-            let n = if name == "not" { 1 } else { 2 };
-            let s = self.sources(n, Ty::Pred)?;
-            let alu = match name {
-                "and" => Alu::AndP,
-                "or" => Alu::OrP,
-                "xor" => Alu::XorP,
-                "not" => Alu::NotP,
-                _ => return self.unsupported(),
-            };
-            return self.out(alu, &s, 0, false);
-        }
-        let signed = ty.signed();
-        match name {
-            "and" | "or" | "xor" => {
-                let s = self.sources(2, ty)?;
-                let alu = match name {
-                    "and" => by(ty, Alu::And32, Alu::And64),
-                    "or" => by(ty, Alu::Or32, Alu::Or64),
-                    _ => by(ty, Alu::Xor32, Alu::Xor64),
-                };
-                self.out(alu, &s, 0, false)
-            }
-            "not" | "cnot" => {
-                let s = self.sources(1, ty)?;
-                let alu = if name == "not" {
-                    by(ty, Alu::Not32, Alu::Not64)
-                } else {
-                    by(ty, Alu::Cnot32, Alu::Cnot64)
-                };
-                self.out(alu, &s, 0, false)
-            }
-            "shl" | "shr" => {
-                let a = self.source(1, ty)?;
-                let o = self.operand(2)?;
-                let mut b = self.src(o, Ty::U32)?;
-                if ty.bytes() == 2 && name == "shl" && !matches!(o, Operand::Imm(0..=15)) {
-                    // Any amount of 16 or more clears a 16-bit value; 31 does so after the cut.
-                    let k = self.imm(Class::W, 31);
-                    b = self.alu(Alu::MinU32, &[b, k], 0);
-                }
-                let alu = match (name, ty.bytes() == 8, signed) {
-                    ("shl", false, _) => Alu::Shl32,
-                    ("shl", true, _) => Alu::Shl64,
-                    (_, false, false) => Alu::ShrU32,
-                    (_, false, true) => Alu::ShrS32,
-                    (_, true, false) => Alu::ShrU64,
-                    (_, true, true) => Alu::ShrS64,
-                };
-                self.out(alu, &[a, b], 0, signed)
-            }
-            "shf" => {
-                let s = self.sources(3, Ty::B32)?;
-                let wrap = self.has("wrap").into();
-                self.out(
-                    if self.has("l") { Alu::ShfL } else { Alu::ShfR },
-                    &s,
-                    wrap,
-                    false,
-                )
-            }
-            "lop3" => {
-                if self.count() != 5 {
-                    return self.unsupported();
-                }
-                let s = self.sources(3, Ty::B32)?;
-                let Operand::Imm(lut @ 0..=255) = *self.operand(4)? else {
-                    return self.bad_operands();
-                };
-                self.out(Alu::Lop3, &s, lut as u32, false)
-            }
-            "prmt" => {
-                let s = self.sources(3, Ty::B32)?;
-                let mode = ["f4e", "b4e", "rc8", "ecl", "ecr", "rc16"]
-                    .iter()
-                    .position(|m| self.has(m));
-                self.out(Alu::Prmt, &s, mode.map_or(0, |p| p as u32 + 1), false)
-            }
-            "popc" | "clz" | "brev" | "bfind" => {
-                let s = self.sources(1, ty)?;
-                let x = self.has("shiftamt").into();
-                let alu = match name {
-                    "popc" => by(ty, Alu::Popc32, Alu::Popc64),
-                    "clz" => by(ty, Alu::Clz32, Alu::Clz64),
-                    "brev" => by(ty, Alu::Brev32, Alu::Brev64),
-                    _ if signed => by(ty, Alu::BfindS, Alu::BfindS64),
-                    _ => by(ty, Alu::BfindU, Alu::BfindU64),
-                };
-                self.out(alu, &s, x, false)
-            }
-            "bfe" => {
-                let s = [
-                    self.source(1, ty)?,
-                    self.source(2, Ty::U32)?,
-                    self.source(3, Ty::U32)?,
-                ];
-                let alu = if signed {
-                    by(ty, Alu::BfeS32, Alu::BfeS64)
-                } else {
-                    by(ty, Alu::BfeU32, Alu::BfeU64)
-                };
-                self.out(alu, &s, 0, signed)
-            }
-            "bfi" => {
-                let s = [
-                    self.source(1, ty)?,
-                    self.source(2, ty)?,
-                    self.source(3, Ty::U32)?,
-                    self.source(4, Ty::U32)?,
-                ];
-                self.out(by(ty, Alu::Bfi32, Alu::Bfi64), &s, 0, false)
-            }
-            "bmsk" => {
-                let s = self.sources(2, Ty::B32)?;
-                self.out(Alu::Bmsk, &s, self.has("wrap").into(), false)
-            }
-            "szext" => {
-                let s = self.sources(2, Ty::B32)?;
-                self.out(
-                    if signed { Alu::SzextS } else { Alu::SzextU },
-                    &s,
-                    self.has("wrap").into(),
-                    false,
-                )
-            }
-            "fns" => {
-                let s = self.sources(3, Ty::B32)?;
-                self.out(Alu::Fns, &s, 0, false)
-            }
-            "dp4a" | "dp2a" => {
-                let s = self.sources(3, Ty::B32)?;
-                let types: Vec<bool> = self
-                    .mods
-                    .iter()
-                    .filter_map(|m| Ty::parse(m))
-                    .map(Ty::signed)
-                    .collect();
-                let [a, b] = types[..] else {
-                    return self.bad_operands();
-                };
-                let x = u32::from(a) | (u32::from(b) << 1) | (u32::from(self.has("hi")) << 2);
-                self.out(
-                    if name == "dp4a" { Alu::Dp4a } else { Alu::Dp2a },
-                    &s,
-                    x,
-                    false,
-                )
-            }
-            _ => self.unsupported(),
-        }
     }
 }

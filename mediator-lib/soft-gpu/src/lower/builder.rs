@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::stack::ALLOCA_BYTES;
 use super::{Context, LowerError, SharedVar};
 use crate::ir::windows::{FUNCTION_STEP, FUNCTION_WINDOW, PARAM_WINDOW};
 use crate::ir::{Alu, Block, BlockId, Class, Func, Inst, Op, Site, Source, Term, V, VReg};
@@ -31,6 +32,12 @@ pub struct Lower<'a> {
     local_offsets: Vec<u32>,
     label_blocks: Vec<BlockId>,
     cc: Option<V>,
+    /// Upper halves of 128-bit registers.
+    pub(super) highs: HashMap<V, V>,
+    /// Local memory that `alloca` hands out: where it begins, and the register that says where it goes on.
+    pub(super) stack: Option<(u32, V)>,
+    /// Where the parameters of a device function lie once their address was taken.
+    pub(super) homes: HashMap<Symbol, u32>,
     guard: Option<(V, bool)>,
     current: BlockId,
     open: bool,
@@ -40,7 +47,8 @@ pub struct Lower<'a> {
 fn class_of(ty: Ty) -> Class {
     match ty {
         Ty::Pred => Class::P,
-        _ if ty.bytes() == 8 => Class::D,
+        // The lower half; `Lower::high` has the other.
+        _ if ty.bytes() >= 8 => Class::D,
         _ => Class::W,
     }
 }
@@ -53,8 +61,15 @@ impl<'a> Lower<'a> {
             message: format!("unsupported: function '{name}' has no body"),
         };
         let Some(f) = f else { return Err(missing("?")) };
-        let Some(body) = &f.body else {
-            return Err(missing(&f.name));
+        let body = match f.parsed() {
+            None => return Err(missing(&f.name)),
+            Some(Ok(body)) => body,
+            Some(Err(e)) => {
+                return Err(LowerError {
+                    pos: e.pos,
+                    message: e.message.clone(),
+                });
+            }
         };
         let Some(insn) = body.insns.first() else {
             return Err(LowerError {
@@ -92,16 +107,22 @@ impl<'a> Lower<'a> {
             local_offsets: Vec::new(),
             label_blocks: Vec::new(),
             cc: None,
+            highs: HashMap::new(),
+            stack: None,
+            homes: HashMap::new(),
             guard: None,
             current: 0,
             open: false,
             site: 0,
         };
         for r in &body.regs {
-            if r.ty == Ty::B128 {
-                return l.unsupported_message("registers of 128 bits");
-            }
             l.new_vreg(class_of(r.ty), Source::Defined, false);
+        }
+        for (r, decl) in body.regs.iter().enumerate() {
+            if decl.ty == Ty::B128 {
+                let high = l.new_vreg(Class::D, Source::Defined, false);
+                l.highs.insert(r as V, high);
+            }
         }
         l.lay_out_variables()?;
         Ok(l)
@@ -128,6 +149,14 @@ impl<'a> Lower<'a> {
             self.local_offsets.push(offset);
         }
         self.func.local_bytes = (local as u32).next_multiple_of(16);
+        if self.body.insns.iter().any(|i| {
+            let opcode = self.cx.source.get(i.opcode.0 as usize..i.opcode.1 as usize);
+            opcode.is_some_and(|o| o.starts_with("alloca") || o.starts_with("stack"))
+        }) {
+            let top = self.new_vreg(Class::D, Source::Defined, false);
+            self.stack = Some((self.func.local_bytes, top));
+            self.func.local_bytes += ALLOCA_BYTES;
+        }
         if !self.f.entry {
             for (i, p) in self.f.params.iter().enumerate() {
                 self.param_words(Symbol::Param(i as u32), p.bytes.into())?;
@@ -358,8 +387,9 @@ impl<'a> Lower<'a> {
                 let at = self.f.params.get(i as usize).map_or(0, |p| p.offset);
                 constant(PARAM_WINDOW + u64::from(at))
             }
-            Symbol::Param(_) | Symbol::Ret(_) => {
-                return self.unsupported_message("the address of a parameter of a device function");
+            Symbol::Param(_) => return self.home(s, offset),
+            Symbol::Ret(_) => {
+                return self.unsupported_message("the address of a result of a device function");
             }
             Symbol::Function(i) => constant(FUNCTION_WINDOW + u64::from(i) * FUNCTION_STEP),
         };
@@ -408,6 +438,7 @@ impl<'a> Lower<'a> {
                 let wide = matches!(s, S::Clock64 | S::GlobalTimer | S::GridId);
                 let own = if wide { Class::D } else { Class::W };
                 let v = match s {
+                    S::Zero if class == Class::P => self.imm(Class::P, 0),
                     S::Zero => self.imm(Class::W, 0),
                     S::One => self.imm(Class::W, 1),
                     S::Clock
@@ -544,7 +575,17 @@ impl<'a> Lower<'a> {
     pub fn run(mut self) -> Res<Func> {
         let body = self.body;
         let mut starts: HashMap<u32, BlockId> = HashMap::new();
-        let entry = self.new_block();
+        let mut entry = self.new_block();
+        if self.stack.is_some() || !body.formals.is_empty() {
+            // Before the first instruction, which may be a branch's target.
+            self.start(entry);
+            if let Some((begin, top)) = self.stack {
+                self.push(Op::LocalAddr, vec![top], vec![], 0, begin.into());
+            }
+            self.take_formals()?;
+            entry = self.new_block();
+            self.finish(Term::Jump(entry));
+        }
         starts.insert(0, entry);
         for &at in &body.labels {
             let b = if at == u32::MAX {
@@ -581,6 +622,7 @@ impl<'a> Lower<'a> {
             self.start(b);
         }
         if self.open {
+            self.give_formals();
             self.finish(Term::Return);
         }
         // The first block must not be a branch target, so that it runs once.

@@ -1,7 +1,7 @@
 //! Calls of device functions.
 
 use super::builder::{Lower, Res};
-use crate::ir::{Alu, Callee, Class, Op, V};
+use crate::ir::{Alu, Callee, Class, Op, SystemCall, V};
 use crate::ptx::ast::{Operand, Symbol};
 use crate::ptx::types::Ty;
 
@@ -24,9 +24,9 @@ impl Lower<'_> {
                 let Some(f2) = self.cx.module.functions.get(*f as usize) else {
                     return self.bad_operands();
                 };
-                if f2.body.is_none() {
-                    if f2.name == "__assertfail" {
-                        self.push(Op::Trap, vec![], vec![], 1, 0);
+                if !f2.defined() {
+                    if let Some(call) = SystemCall::of(&f2.name) {
+                        self.system(call, args, rets)?;
                         self.resume(after);
                         return Ok(());
                     }
@@ -92,6 +92,99 @@ impl Lower<'_> {
         }
         self.resume(after);
         Ok(())
+    }
+
+    /// Copies arguments to the parameters of this function that are registers.
+    pub(super) fn take_formals(&mut self) -> Res<()> {
+        for &(symbol, r) in &self.body.formals {
+            let words = self.words(symbol).unwrap_or_default().to_vec();
+            match (self.class(r), &words[..]) {
+                _ if self.high(&Operand::Reg(r)).is_some() => {
+                    return self.fail("unsupported: a parameter in a register of 128 bits");
+                }
+                (Class::W, &[w]) if matches!(symbol, Symbol::Param(_)) => {
+                    self.alu_to(r, Alu::Mov32, &[w], 0);
+                }
+                (Class::D, &[lo, hi]) if matches!(symbol, Symbol::Param(_)) => {
+                    self.alu_to(r, Alu::Pack64, &[lo, hi], 0);
+                }
+                (Class::W, [_]) | (Class::D, [_, _]) => {}
+                _ => return self.fail("unsupported: a parameter in such a register"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies the results of this function that are registers to where the caller reads them.
+    pub(super) fn give_formals(&mut self) {
+        for &(symbol, r) in &self.body.formals {
+            let words = match symbol {
+                Symbol::Ret(_) => self.words(symbol).unwrap_or_default().to_vec(),
+                _ => continue,
+            };
+            match words[..] {
+                [w] => self.alu_to(w, Alu::Mov32, &[r], 0),
+                [lo, hi] => {
+                    self.alu_to(lo, Alu::Trunc32, &[r], 0);
+                    self.alu_to(hi, Alu::High32, &[r], 0);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// A call of a function that CUDA's device runtime defines.
+    fn system(&mut self, call: SystemCall, args: &[Operand], rets: &[Operand]) -> Res<()> {
+        let mut words = Vec::new();
+        for a in args {
+            self.argument(a, None, &mut words)?;
+        }
+        let classes: &[Class] = match call {
+            SystemCall::Printf => &[Class::D, Class::D],
+            SystemCall::Malloc | SystemCall::Free => &[Class::D],
+            SystemCall::Assert => &[Class::D, Class::D, Class::W, Class::D],
+        };
+        let mut left = words.into_iter();
+        let mut s = Vec::new();
+        for class in classes {
+            let lo = left.next();
+            let hi = if *class == Class::D { left.next() } else { lo };
+            match (lo, hi) {
+                (Some(lo), Some(hi)) if *class == Class::D => {
+                    s.push(self.alu(Alu::Pack64, &[lo, hi], 0));
+                }
+                (Some(lo), Some(_)) => s.push(lo),
+                _ => return self.bad_operands(),
+            }
+        }
+        let result = match call {
+            SystemCall::Printf => Some(Class::W),
+            SystemCall::Malloc => Some(Class::D),
+            SystemCall::Free | SystemCall::Assert => None,
+        };
+        let Some(class) = result else {
+            self.push(Op::System(call), vec![], s, 0, 0);
+            return Ok(());
+        };
+        let d = self.tmp(class);
+        self.push(Op::System(call), vec![d], s, 0, 0);
+        match rets {
+            [] => Ok(()),
+            [Operand::Sym(sym, 0)] => match (class, self.words(*sym).map(<[V]>::to_vec)) {
+                (Class::W, Some(w)) if w.len() == 1 => {
+                    self.alu_to(w[0], Alu::Mov32, &[d], 0);
+                    Ok(())
+                }
+                (Class::D, Some(w)) if w.len() == 2 => {
+                    self.alu_to(w[0], Alu::Trunc32, &[d], 0);
+                    self.alu_to(w[1], Alu::High32, &[d], 0);
+                    Ok(())
+                }
+                _ => self.bad_operands(),
+            },
+            [o @ Operand::Reg(_)] => self.settle(o, d, false),
+            _ => self.bad_operands(),
+        }
     }
 
     fn argument(&mut self, a: &Operand, bytes: Option<u32>, s: &mut Vec<V>) -> Res<()> {

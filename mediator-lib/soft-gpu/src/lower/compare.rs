@@ -141,10 +141,15 @@ impl Lower<'_> {
         let (a, b) = (self.source(1, sty)?, self.source(2, sty)?);
         let zero = self.imm(Class::W, 0);
         if matches!(sty, Ty::F16x2 | Ty::Bf16x2) {
-            let (p, q) = (
+            let (mut p, mut q) = (
                 self.half_cmp(cmp, sty, a, b, false),
                 self.half_cmp(cmp, sty, a, b, true),
             );
+            if let Some(alu) = self.bool_op() {
+                let c = self.source(3, Ty::Pred)?;
+                p = self.alu(alu, &[p, c], 0);
+                q = self.alu(alu, &[q, c], 0);
+            }
             let one = match dty {
                 Ty::F16x2 => 0x3c00,
                 Ty::Bf16x2 => 0x3f80,
@@ -198,7 +203,8 @@ impl Lower<'_> {
         if high {
             x |= 1 << 16;
         }
-        self.alu(Alu::HalfCmp, &[a, b], x)
+        let plain = x & (op::BF16 | op::FTZ) == 0;
+        self.alu(if plain { Alu::CmpF16 } else { Alu::HalfCmp }, &[a, b], x)
     }
 
     /// Compares; the result goes to `d` if it takes one operation.

@@ -1,33 +1,11 @@
 //! Moves, conversions and addresses.
 
 use super::builder::{Lower, Res};
-use crate::exec::float::cvt;
-use crate::exec::soft::Round;
+use crate::addresses::FIRST_ADDRESS;
 use crate::ir::windows::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW};
 use crate::ir::{Alu, Class, V};
-use crate::memory::DEVICE_BASE;
 use crate::ptx::ast::Operand;
 use crate::ptx::types::{Space, Ty};
-
-/// Number of a type in the auxiliary word of a conversion.
-fn number(ty: Ty) -> Option<u32> {
-    Some(match ty {
-        Ty::U8 | Ty::B8 => 0,
-        Ty::U16 | Ty::B16 => 1,
-        Ty::U32 | Ty::B32 => 2,
-        Ty::U64 | Ty::B64 => 3,
-        Ty::S8 => 4,
-        Ty::S16 => 5,
-        Ty::S32 => 6,
-        Ty::S64 => 7,
-        Ty::F16 => cvt::F16,
-        Ty::Bf16 => cvt::BF16,
-        Ty::Tf32 => cvt::TF32,
-        Ty::F32 => cvt::F32,
-        Ty::F64 => cvt::F64,
-        _ => return None,
-    })
-}
 
 impl Lower<'_> {
     pub(super) fn convert(&mut self, name: &str) -> Res<()> {
@@ -42,6 +20,9 @@ impl Lower<'_> {
     fn mov(&mut self) -> Res<()> {
         let ty = self.ty()?;
         let (d, s) = (self.operand(0)?, self.operand(1)?);
+        if ty == Ty::B128 {
+            return self.mov128(d, s);
+        }
         match (d, s) {
             (Operand::Vector(parts), _) => {
                 let v = self.src(s, ty)?;
@@ -55,6 +36,35 @@ impl Lower<'_> {
                 let v = self.src(s, ty)?;
                 self.out_value(v, false)
             }
+        }
+    }
+
+    fn mov128(&mut self, d: &Operand, s: &Operand) -> Res<()> {
+        self.copy_guard();
+        let [lo, hi] = match s {
+            Operand::Vector(parts) if parts.len() == 2 => {
+                [self.src(&parts[0], Ty::B64)?, self.src(&parts[1], Ty::B64)?]
+            }
+            s => match (s, self.high(s)) {
+                (Operand::Reg(lo), Some(hi)) => [*lo, hi],
+                _ => return self.bad_operands(),
+            },
+        };
+        match d {
+            Operand::Vector(parts) if parts.len() == 2 => {
+                // A part may be the source.
+                let hi = self.alu(Alu::Mov64, &[hi], 0);
+                self.settle(&parts[0], lo, false)?;
+                self.settle(&parts[1], hi, false)
+            }
+            d => match (d, self.high(d)) {
+                (Operand::Reg(to), Some(high)) => {
+                    self.alu_to(*to, Alu::Mov64, &[lo], 0);
+                    self.alu_to(high, Alu::Mov64, &[hi], 0);
+                    Ok(())
+                }
+                _ => self.bad_operands(),
+            },
         }
     }
 
@@ -138,119 +148,6 @@ impl Lower<'_> {
         })
     }
 
-    fn cvt(&mut self) -> Res<()> {
-        let types: Vec<Ty> = self.mods.iter().filter_map(|m| Ty::parse(m)).collect();
-        let [dty, sty] = types[..] else {
-            return self.bad_operands();
-        };
-        let mut x = 0;
-        let mut integral = false;
-        for m in &self.mods {
-            match *m {
-                "rni" | "rzi" | "rmi" | "rpi" => integral = true,
-                "ftz" => x |= cvt::FTZ,
-                "sat" | "satfinite" => x |= cvt::SAT,
-                "relu" => x |= cvt::RELU,
-                _ => {}
-            }
-        }
-        if self.has("satfinite") {
-            return self.unsupported();
-        }
-        let mode = self.mods.iter().find_map(|m| match *m {
-            "rn" | "rni" => Some(Round::Rn),
-            "rz" | "rzi" => Some(Round::Rz),
-            "rm" | "rmi" => Some(Round::Rm),
-            "rp" | "rpi" => Some(Round::Rp),
-            "rna" => Some(Round::Rna),
-            _ => None,
-        });
-        if matches!(dty, Ty::F16x2 | Ty::Bf16x2) && sty == Ty::F32 {
-            let half = if dty == Ty::F16x2 {
-                cvt::F16
-            } else {
-                cvt::BF16
-            };
-            let x = x
-                | cvt::F32
-                | (half << cvt::DST)
-                | ((mode.unwrap_or(Round::Rn) as u32) << cvt::ROUND);
-            let s = [self.source(1, Ty::F32)?, self.source(2, Ty::F32)?];
-            return self.out(Alu::CvtPack, &s, x, false);
-        }
-        let (Some(s), Some(d)) = (number(sty), number(dty)) else {
-            return self.unsupported();
-        };
-        let o = self.operand(1)?;
-        let a = self.src(o, sty)?;
-        let plain = x == 0;
-        let rn = mode.is_none_or(|m| m == Round::Rn);
-        let alu = match (sty, dty) {
-            _ if !plain => None,
-            (Ty::F32, Ty::F32) | (Ty::F64, Ty::F64) if mode.is_none() => {
-                return self.out_value(a, false);
-            }
-            (Ty::S32, Ty::F32) if rn => Some(Alu::F32FromS32),
-            (Ty::U32, Ty::F32) if rn => Some(Alu::F32FromU32),
-            (Ty::S32, Ty::F64) => Some(Alu::F64FromS32),
-            (Ty::U32, Ty::F64) => Some(Alu::F64FromU32),
-            (Ty::F32, Ty::S32) if mode == Some(Round::Rz) => Some(Alu::S32FromF32),
-            (Ty::F32, Ty::U32) if mode == Some(Round::Rz) => Some(Alu::U32FromF32),
-            (Ty::F32, Ty::F64) => Some(Alu::F64FromF32),
-            (Ty::F64, Ty::F32) if rn => Some(Alu::F32FromF64),
-            _ => None,
-        };
-        if let Some(alu) = alu {
-            return self.out(alu, &[a], 0, dty.signed());
-        }
-        if s < 8 && d < 8 && plain {
-            return self.int_to_int(sty, dty, a);
-        }
-        let x = x
-            | s
-            | (d << cvt::DST)
-            | ((mode.unwrap_or(Round::Rn) as u32) << cvt::ROUND)
-            | if integral { cvt::INTEGRAL } else { 0 };
-        let alu = match (sty.bytes() == 8, dty.bytes() == 8) {
-            (false, false) => Alu::Cvt32To32,
-            (false, true) => Alu::Cvt32To64,
-            (true, false) => Alu::Cvt64To32,
-            (true, true) => Alu::Cvt64To64,
-        };
-        self.out(alu, &[a], x, dty.signed())
-    }
-
-    fn int_to_int(&mut self, sty: Ty, dty: Ty, a: V) -> Res<()> {
-        // Cut to the narrower of the two, then extend as that one's signedness
-        // (the source's if it is narrower) says.
-        let narrow = if dty.bytes() < sty.bytes() { dty } else { sty };
-        let w = if self.class(a) == Class::D && narrow.bytes() < 8 {
-            self.alu(Alu::Trunc32, &[a], 0)
-        } else {
-            a
-        };
-        let e = match (narrow.bytes(), narrow.signed()) {
-            (1, true) => self.alu(Alu::Sext8, &[w], 0),
-            (1, false) => self.alu(Alu::Zext8, &[w], 0),
-            (2, true) => self.alu(Alu::Sext16, &[w], 0),
-            (2, false) => self.alu(Alu::Zext16, &[w], 0),
-            _ => w,
-        };
-        if dty.bytes() == 8 && self.class(e) == Class::W {
-            return self.out(
-                if narrow.signed() {
-                    Alu::Sext64
-                } else {
-                    Alu::Zext64
-                },
-                &[e],
-                0,
-                narrow.signed(),
-            );
-        }
-        self.out_value(e, narrow.signed() && dty.signed())
-    }
-
     fn window(space: Space) -> u64 {
         match space {
             Space::Shared => SHARED_WINDOW,
@@ -280,16 +177,36 @@ impl Lower<'_> {
         self.out(Alu::AddI64, &[a, c], 0, false)
     }
 
+    /// Whether a generic address is one of the module's constant variables: they lie in device memory.
+    fn in_constants(&mut self, a: V) -> V {
+        let mut any = self.imm(Class::P, 0);
+        let cx = self.cx;
+        for (v, &at) in cx.module.vars.iter().zip(cx.addresses) {
+            if v.space != Space::Const {
+                continue;
+            }
+            let base = self.imm(Class::D, at.wrapping_neg());
+            let offset = self.alu(Alu::AddI64, &[a, base], 0);
+            let size = self.imm(Class::D, v.bytes);
+            let inside = self.alu(Alu::LtU64, &[offset, size], 0);
+            any = self.alu(Alu::OrP, &[any, inside], 0);
+        }
+        any
+    }
+
     fn is_space(&mut self) -> Res<()> {
         let space = self.space_suffix()?;
         let a = self.source(1, Ty::U64)?;
         if space == Space::Global {
-            let base = self.imm(Class::D, DEVICE_BASE);
-            return self.out(Alu::LeU64, &[base, a], 0, false);
+            let base = self.imm(Class::D, FIRST_ADDRESS);
+            let device = self.alu(Alu::LeU64, &[base, a], 0);
+            let constant = self.in_constants(a);
+            let not = self.alu(Alu::NotP, &[constant], 0);
+            return self.out(Alu::AndP, &[device, not], 0, false);
         }
         if space == Space::Const {
-            let no = self.imm(Class::P, 0);
-            return self.out_value(no, false);
+            let constant = self.in_constants(a);
+            return self.out_value(constant, false);
         }
         let base = if space == Space::Param {
             PARAM_WINDOW

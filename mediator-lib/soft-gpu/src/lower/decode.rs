@@ -1,7 +1,7 @@
 //! Dispatch over mnemonics.
 
 use super::builder::{Lower, Res};
-use crate::ir::{Op, Term};
+use crate::ir::{Class, Op, Term};
 use crate::ptx::ast::Operand;
 use crate::ptx::types::Ty;
 
@@ -15,6 +15,9 @@ impl Lower<'_> {
     }
 
     pub(super) fn decode(&mut self, name: &str) -> Res<()> {
+        if !self.modifiers_known(name) {
+            return self.unsupported();
+        }
         match name {
             "add" | "sub" | "mul" | "mad" | "fma" | "div" | "rem" | "abs" | "neg" | "min"
             | "max" | "sqrt" | "rsqrt" | "rcp" | "sin" | "cos" | "ex2" | "lg2" | "tanh"
@@ -27,10 +30,12 @@ impl Lower<'_> {
             "setp" | "set" | "selp" | "slct" => self.compare(name),
             "mov" | "cvt" | "cvta" | "isspacep" => self.convert(name),
             "ld" | "ldu" | "st" | "atom" | "red" => self.memory(name),
-            "prefetch" | "prefetchu" | "discard" | "applypriority" | "createpolicy"
-                if name != "createpolicy" =>
-            {
-                Ok(())
+            // Hints on caches, which do nothing here. `discard` lets the bytes be anything.
+            "prefetch" if self.has("tensormap") => self.unsupported(),
+            "prefetch" | "prefetchu" | "discard" | "applypriority" => Ok(()),
+            "createpolicy" => {
+                let policy = self.imm(Class::D, 0);
+                self.out_value(policy, false)
             }
             "membar" | "fence" => {
                 self.push(Op::Fence, vec![], vec![], 0, 0);
@@ -39,6 +44,29 @@ impl Lower<'_> {
             "pmevent" | "setmaxnreg" | "griddepcontrol" => Ok(()),
             "shfl" | "vote" | "match" | "redux" | "activemask" | "bar" | "barrier" | "elect" => {
                 self.sync(name)
+            }
+            "mma" => self.mma(),
+            "ldmatrix" => self.ldmatrix(),
+            "stmatrix" => self.stmatrix(),
+            "movmatrix" => self.movmatrix(),
+            "wmma" => self.wmma(),
+            "cp" => self.copy(),
+            "vadd" | "vsub" | "vabsdiff" | "vmin" | "vmax" | "vshl" | "vshr" | "vset" | "vmad" => {
+                self.video(name)
+            }
+            "vadd2" | "vsub2" | "vavrg2" | "vabsdiff2" | "vmin2" | "vmax2" | "vset2" | "vadd4"
+            | "vsub4" | "vavrg4" | "vabsdiff4" | "vmin4" | "vmax4" | "vset4" => {
+                self.video_parts(name)
+            }
+            // Clusters have one block: every address is one of it, and its rank is 0.
+            "mapa" => {
+                let ty = self.ty()?;
+                let a = self.source(1, ty)?;
+                self.out_value(a, false)
+            }
+            "getctarank" => {
+                let zero = self.imm(Class::W, 0);
+                self.out_value(zero, false)
             }
             "nanosleep" => {
                 self.push(Op::Sleep, vec![], vec![], 0, 0);
@@ -80,6 +108,7 @@ impl Lower<'_> {
                 Ok(())
             }
             "call" => self.call(),
+            "alloca" | "stacksave" | "stackrestore" => self.stack(name),
             _ => self.unsupported(),
         }
     }
@@ -92,6 +121,9 @@ impl Lower<'_> {
 
     fn leave(&mut self, term: Term) -> Res<()> {
         let after = self.guard_by_branch();
+        if matches!(term, Term::Return) {
+            self.give_formals();
+        }
         self.finish(term);
         self.resume(after);
         Ok(())

@@ -1,6 +1,7 @@
 //! Loads, stores and atomics.
 
 use super::builder::{Lower, Res};
+use crate::exec::whole::WHOLE_BYTES;
 use crate::ir::{Access, Alu, AtomOp, AtomTy, Class, Op, Source, V};
 use crate::ptx::ast::{Operand, Symbol};
 use crate::ptx::types::{Space, Ty};
@@ -11,7 +12,7 @@ impl Lower<'_> {
             || ["volatile", "relaxed", "acquire", "mmio"]
                 .iter()
                 .any(|m| self.has(m));
-        if self.has("v8") {
+        if self.has("v8") && !matches!(name, "atom" | "red") {
             return self.unsupported();
         }
         let space = self
@@ -37,7 +38,17 @@ impl Lower<'_> {
             .unwrap_or(1)
     }
 
-    fn elements<'o>(&self, o: &'o Operand, n: usize) -> Res<Vec<&'o Operand>> {
+    /// Whether other threads must see a vector's elements change at once. The ISA promises that for each element only
+    /// (PTX ISA, "Vector Data-types" of the memory consistency model), but GPUs access up to 16 bytes at once and
+    /// programs build on it: CUB's prefix sums hand a value and its state on in one vector.
+    fn whole(&self, count: usize, bytes: u32) -> bool {
+        const QUALIFIERS: [&str; 8] = [
+            "volatile", "relaxed", "acquire", "release", "mmio", "cg", "cv", "wt",
+        ];
+        count > 1 && count as u32 * bytes <= WHOLE_BYTES && QUALIFIERS.iter().any(|m| self.has(m))
+    }
+
+    pub(super) fn elements<'o>(&self, o: &'o Operand, n: usize) -> Res<Vec<&'o Operand>> {
         match o {
             Operand::Vector(v) if v.len() == n => Ok(v.iter().collect()),
             o if n == 1 => Ok(vec![o]),
@@ -45,9 +56,73 @@ impl Lower<'_> {
         }
     }
 
+    /// A 128-bit register of an operand, as its halves.
+    fn halves(&self, o: &Operand) -> Res<[V; 2]> {
+        match (o, self.high(o)) {
+            (Operand::Reg(lo), Some(hi)) => Ok([*lo, hi]),
+            _ => self.bad_operands(),
+        }
+    }
+
+    /// `ld` and `st` of `.b128`: two elements of 64 bits.
+    fn access128(&mut self, space: Space, store: bool) -> Res<()> {
+        if self.vector_count() != 1
+            || matches!(space, Space::Param)
+            || (store && space == Space::Const)
+        {
+            return self.unsupported();
+        }
+        let access = Access {
+            space,
+            bytes: 8,
+            signed: false,
+            count: 2,
+            whole: self.whole(2, 8),
+        };
+        let (register, address) = if store { (1, 0) } else { (0, 1) };
+        let halves = self.halves(self.operand(register)?)?;
+        let (base, imm) = self.address(self.operand(address)?)?;
+        if store {
+            self.push(
+                Op::St(access),
+                vec![],
+                vec![base, halves[0], halves[1]],
+                0,
+                imm,
+            );
+        } else {
+            self.push(Op::Ld(access), halves.to_vec(), vec![base], 0, imm);
+        }
+        Ok(())
+    }
+
+    /// `atom.exch.b128` and `atom.cas.b128`.
+    fn atom128(&mut self, space: Space) -> Res<()> {
+        let cas = self.has("cas");
+        let operands = if cas { 2 } else { 1 };
+        let hint = usize::from(self.has("L2::cache_hint"));
+        if !(cas || self.has("exch")) || self.count() != 2 + operands + hint {
+            return self.unsupported();
+        }
+        let (base, imm) = self.address(self.operand(1)?)?;
+        let mut s = vec![base];
+        for k in 0..operands {
+            s.extend(self.halves(self.operand(2 + k)?)?);
+        }
+        let d = match self.operand(0)? {
+            Operand::Sink => vec![self.tmp(Class::D), self.tmp(Class::D)],
+            o => self.halves(o)?.to_vec(),
+        };
+        self.push(Op::Atom128(space), d, s, 0, imm);
+        Ok(())
+    }
+
     fn load(&mut self, space: Space) -> Res<()> {
         let ty = self.ty()?;
-        if ty == Ty::B128 || ty == Ty::Pred {
+        if ty == Ty::B128 {
+            return self.access128(space, false);
+        }
+        if ty == Ty::Pred {
             return self.unsupported();
         }
         let n = self.vector_count();
@@ -85,6 +160,7 @@ impl Lower<'_> {
             bytes: bytes as u8,
             signed: ty.signed(),
             count: n as u8,
+            whole: self.whole(n, bytes),
         };
         self.push(Op::Ld(access), d.clone(), vec![base], 0, imm);
         for (o, v) in dst.into_iter().zip(d) {
@@ -161,7 +237,10 @@ impl Lower<'_> {
 
     fn store(&mut self, space: Space) -> Res<()> {
         let ty = self.ty()?;
-        if ty == Ty::B128 || ty == Ty::Pred {
+        if ty == Ty::B128 {
+            return self.access128(space, true);
+        }
+        if ty == Ty::Pred {
             return self.unsupported();
         }
         let n = self.vector_count();
@@ -196,6 +275,7 @@ impl Lower<'_> {
             bytes: bytes as u8,
             signed: false,
             count: n as u8,
+            whole: self.whole(n, bytes),
         };
         let mut s = vec![base];
         s.extend(values);
@@ -204,12 +284,13 @@ impl Lower<'_> {
     }
 
     fn atom(&mut self, red: bool, space: Space) -> Res<()> {
-        if !matches!(space, Space::Generic | Space::Global | Space::Shared)
-            || self.vector_count() != 1
-        {
+        if !matches!(space, Space::Generic | Space::Global | Space::Shared) {
             return self.unsupported();
         }
         let ty = self.ty()?;
+        if ty == Ty::B128 && !red {
+            return self.atom128(space);
+        }
         let op = self.mods.iter().find_map(|m| {
             Some(match *m {
                 "add" => AtomOp::Add,
@@ -242,35 +323,67 @@ impl Lower<'_> {
             Ty::Bf16x2 => AtomTy::Bf16x2,
             _ => return self.unsupported(),
         };
-        let float = matches!(
+        let n = if self.has("v8") {
+            8
+        } else {
+            self.vector_count()
+        };
+        let half = matches!(
             aty,
-            AtomTy::F32 | AtomTy::F64 | AtomTy::F16 | AtomTy::F16x2 | AtomTy::Bf16 | AtomTy::Bf16x2
+            AtomTy::F16 | AtomTy::F16x2 | AtomTy::Bf16 | AtomTy::Bf16x2
         );
-        if (float && op != AtomOp::Add && op != AtomOp::Exch)
+        let float = half || matches!(aty, AtomTy::F32 | AtomTy::F64);
+        let ordered = matches!(op, AtomOp::Min | AtomOp::Max);
+        // Only vectors of halves have a minimum and a maximum.
+        if (float && !matches!(op, AtomOp::Add | AtomOp::Exch) && !(half && ordered && n > 1))
             || (aty == AtomTy::B16 && op != AtomOp::Cas)
             || (ty.bytes() == 8 && matches!(op, AtomOp::Inc | AtomOp::Dec))
+            || (n > 1
+                && (!float || op == AtomOp::Exch || aty == AtomTy::F64 || space == Space::Shared))
+            || n * ty.bytes() as usize > 16
         {
             return self.unsupported();
         }
         let first = if red { 0 } else { 1 };
         let (base, imm) = self.address(self.operand(first)?)?;
-        let mut s = vec![base];
         let operands = if op == AtomOp::Cas { 2 } else { 1 };
-        for k in 0..operands {
-            s.push(self.src(self.operand(first + 1 + k)?, ty)?);
-        }
-        if red {
-            self.push(Op::Atom(space, op, aty), vec![], s, 0, imm);
-            return Ok(());
-        }
         let class = if ty.bytes() == 8 { Class::D } else { Class::W };
-        let o = self.operand(0)?;
-        if matches!(o, Operand::Sink) {
-            self.push(Op::Atom(space, op, aty), vec![], s, 0, imm);
-            return Ok(());
+        let mut sources = Vec::new();
+        for k in 0..operands {
+            let list = self.elements(self.operand(first + 1 + k)?, n)?;
+            let list: Res<Vec<V>> = list.into_iter().map(|o| self.src(o, ty)).collect();
+            sources.push(list?);
         }
-        let d = self.dst(o, class)?;
-        self.push(Op::Atom(space, op, aty), vec![d], s, 0, imm);
-        self.settle(o, d, ty.signed())
+        let results = if red {
+            vec![&Operand::Sink; n]
+        } else {
+            self.elements(self.operand(0)?, n)?
+        };
+        if n > 1 {
+            self.copy_guard();
+        }
+        // Each element of a vector is an atomic operation of its own. All results go to
+        // registers of their own first: one may be the address.
+        let mut settle = Vec::new();
+        for (k, o) in results.into_iter().enumerate() {
+            let mut s = vec![base];
+            s.extend(sources.iter().filter_map(|l| l.get(k)));
+            let imm = imm.wrapping_add((k as i64) * i64::from(ty.bytes()));
+            if matches!(o, Operand::Sink) {
+                self.push(Op::Atom(space, op, aty), vec![], s, 0, imm);
+                continue;
+            }
+            let d = if n > 1 {
+                self.tmp(class)
+            } else {
+                self.dst(o, class)?
+            };
+            self.push(Op::Atom(space, op, aty), vec![d], s, 0, imm);
+            settle.push((o, d));
+        }
+        for (o, d) in settle {
+            self.settle(o, d, ty.signed())?;
+        }
+        Ok(())
     }
 }

@@ -1,13 +1,22 @@
 //! Lowers a parsed PTX function to the intermediate form.
 
 mod arith;
+mod bits;
 mod builder;
 mod call;
 mod compare;
 mod convert;
+mod copy;
+mod cvt;
 mod decode;
+mod half;
+mod matrix;
 mod memory;
+mod modifiers;
+mod stack;
 mod sync;
+mod video;
+mod wmma;
 
 use std::collections::HashMap;
 

@@ -1,8 +1,8 @@
 //! Warp-wide operations and barriers.
 
 use super::builder::{Lower, Res};
-use crate::ir::{BarKind, Class, Op, ReduxOp, ShflMode, VoteMode};
-use crate::ptx::ast::Operand;
+use crate::ir::{Alu, BarKind, Class, Op, ReduxOp, ShflMode, Source, V, VoteMode};
+use crate::ptx::ast::{Operand, Special};
 use crate::ptx::types::Ty;
 
 impl Lower<'_> {
@@ -18,6 +18,7 @@ impl Lower<'_> {
                 self.push(Op::ActiveMask, vec![d], vec![], 0, 0);
                 self.settle(o, d, false)
             }
+            "elect" => self.elect(),
             "bar" | "barrier" => self.barrier(),
             _ => self.unsupported(),
         }
@@ -37,11 +38,12 @@ impl Lower<'_> {
             return self.bad_operands();
         };
         self.copy_guard();
-        let s = vec![
+        let mut s = vec![
             self.source(1, Ty::B32)?,
             self.source(2, Ty::B32)?,
             self.source(3, Ty::B32)?,
         ];
+        s.extend(self.members(4)?);
         let o = self.operand(0)?;
         let mut d = vec![self.dst(o, Class::W)?];
         if let Operand::Pair(_, p) = o {
@@ -74,7 +76,9 @@ impl Lower<'_> {
                 Class::P
             },
         )?;
-        self.push(Op::Vote(mode), vec![d], vec![p], 0, 0);
+        let mut s = vec![p];
+        s.extend(self.members(2)?);
+        self.push(Op::Vote(mode), vec![d], s, 0, 0);
         self.settle(o, d, false)
     }
 
@@ -88,7 +92,9 @@ impl Lower<'_> {
         if let Operand::Pair(_, p) = o {
             d.push(self.dst(p, Class::P)?);
         }
-        self.push(Op::Match(all), d.clone(), vec![v], 0, 0);
+        let mut s = vec![v];
+        s.extend(self.members(2)?);
+        self.push(Op::Match(all), d.clone(), s, 0, 0);
         self.settle(o, d[0], false)
     }
 
@@ -117,13 +123,50 @@ impl Lower<'_> {
         let v = self.source(1, Ty::B32)?;
         let o = self.operand(0)?;
         let d = self.dst(o, Class::W)?;
-        self.push(Op::Redux(op), vec![d], vec![v], 0, 0);
+        let mut s = vec![v];
+        s.extend(self.members(2)?);
+        self.push(Op::Redux(op), vec![d], s, 0, 0);
         self.settle(o, d, false)
+    }
+
+    /// `elect.sync d|p, membermask`: the lowest lane of those that run.
+    fn elect(&mut self) -> Res<()> {
+        let Operand::Pair(d, p) = self.operand(0)? else {
+            return self.bad_operands();
+        };
+        let members = self.source(1, Ty::B32)?;
+        self.copy_guard();
+        // The lanes of the mask, once all have come.
+        let own = self.imm(Class::P, 1);
+        let both = self.tmp(Class::W);
+        self.push(
+            Op::Vote(VoteMode::Ballot),
+            vec![both],
+            vec![own, members],
+            0,
+            0,
+        );
+        let reversed = self.alu(Alu::Brev32, &[both], 0);
+        let leader = self.alu(Alu::Clz32, &[reversed], 0);
+        let own = self.constant(Class::W, Source::Special(Special::LaneId));
+        let is = self.alu(Alu::EqI32, &[leader, own], 0);
+        self.settle(d, leader, false)?;
+        self.settle(p, is, false)
+    }
+
+    /// The mask of the lanes that take part, of an instruction with `.sync`.
+    fn members(&mut self, operand: usize) -> Res<Option<V>> {
+        if !self.has("sync") {
+            return Ok(None);
+        }
+        Ok(Some(self.source(operand, Ty::B32)?))
     }
 
     fn barrier(&mut self) -> Res<()> {
         if self.has("warp") {
-            return Ok(()); // lanes of a warp run in step
+            let members = self.source(0, Ty::B32)?;
+            self.push(Op::WarpSync, vec![], vec![members], 0, 0);
+            return Ok(());
         }
         if self.has("cluster") {
             // Clusters have one block here, whose arrival is complete at once only

@@ -1,6 +1,7 @@
 //! The parsed form of a PTX module. Names are resolved to indices while
 //! parsing, so later stages never look a string up.
 
+use super::lazy::LazyBody;
 use super::types::{Space, Ty};
 
 /// A position in the PTX text, both counted from 1.
@@ -54,7 +55,10 @@ pub enum Special {
     GlobalTimerHi,
     DynamicSmemSize,
     TotalSmemSize,
-    /// Registers that read as zero here: cluster ids, `%pm`, `%envreg`.
+    /// Upper and lower half of the address of a cooperative grid's workspace: `%envreg1`, `%envreg2`.
+    WorkspaceHigh,
+    WorkspaceLow,
+    /// Registers that read as zero here: cluster ids, `%pm`, other `%envreg`.
     Zero,
     /// Registers that read as one here: cluster sizes.
     One,
@@ -67,6 +71,15 @@ pub enum Operand {
     Reg(u32),
     /// `!%p`.
     NotReg(u32),
+    /// `%r.b1`, `-%r.h0`: a part of a register, as video instructions take it.
+    Part {
+        /// Register.
+        reg: u32,
+        /// 0 to 3 a byte, 4 and 5 a half, 6 all of it; else several: [`several`].
+        part: u32,
+        /// Whether it is negated.
+        negate: bool,
+    },
     /// A special register.
     Special(Special),
     /// An integer constant.
@@ -89,6 +102,28 @@ pub enum Operand {
     Label(u32),
     /// `_`.
     Sink,
+}
+
+/// `.h10`, `.b3210`: several parts of registers as [`Operand::Part`] holds them. The number of digits is in the highest
+/// four bits, then a bit for halves, and the digits in the lowest 16, the last one lowest.
+pub fn several(suffix: &str) -> Option<u32> {
+    let digits = suffix.get(2..)?;
+    let halves = match suffix.get(..2)? {
+        ".h" => 1 << 27,
+        ".b" => 0,
+        _ => return None,
+    };
+    if !(2..=4).contains(&digits.len()) {
+        return None;
+    }
+    let mut part = (digits.len() as u32) << 28 | halves;
+    for (k, d) in digits.bytes().rev().enumerate() {
+        part |= match d {
+            b'0'..=b'7' => u32::from(d - b'0') << (4 * k),
+            _ => return None,
+        };
+    }
+    Some(part)
 }
 
 /// A register declaration.
@@ -138,6 +173,22 @@ pub enum InitValue {
     },
 }
 
+/// Who sees a name (PTX ISA, "Linking Directives").
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Linkage {
+    /// Its own module.
+    #[default]
+    Internal,
+    /// Every module: `.visible`.
+    Visible,
+    /// Every module that has no other definition: `.weak`.
+    Weak,
+    /// Every module; the largest definition counts: `.common`.
+    Common,
+    /// Another module defines it: `.extern`.
+    Extern,
+}
+
 /// A variable.
 #[derive(Clone, Debug)]
 pub struct Variable {
@@ -153,8 +204,10 @@ pub struct Variable {
     pub bytes: u64,
     /// Initialiser; what it leaves out is zero.
     pub init: Vec<Init>,
-    /// Declared `.extern`: another module defines it.
-    pub external: bool,
+    /// Who sees it.
+    pub linkage: Linkage,
+    /// `.attribute(.managed)`: it lies where the host's program reaches it, too.
+    pub managed: bool,
     /// Where it stands.
     pub pos: Pos,
 }
@@ -168,6 +221,8 @@ pub struct Param {
     pub bytes: u32,
     /// Byte offset in the parameter block.
     pub offset: u32,
+    /// The type of one that is a register: `.func (.reg .u32 r) f (.reg .u32 a)`.
+    pub reg: Option<Ty>,
 }
 
 /// The body of a function.
@@ -187,8 +242,12 @@ pub struct Body {
     pub prototypes: Vec<u32>,
     /// Functions called or whose address is taken.
     pub callees: Vec<u32>,
+    /// Functions whose address is taken.
+    pub addressed: Vec<u32>,
     /// Module variables that are named.
     pub used_vars: Vec<u32>,
+    /// Parameters that are registers: the parameter, and its register.
+    pub formals: Vec<(Symbol, u32)>,
 }
 
 /// A function: `.entry` or `.func`.
@@ -202,10 +261,12 @@ pub struct PtxFunction {
     pub params: Vec<Param>,
     /// Return parameters.
     pub rets: Vec<Param>,
+    /// Who sees it.
+    pub linkage: Linkage,
     /// `.maxntid` or `.reqntid` as a product, 0 when absent.
     pub max_threads: u32,
     /// Body, or none for a declaration.
-    pub body: Option<Body>,
+    pub body: Option<LazyBody>,
     /// Where it stands.
     pub pos: Pos,
 }
@@ -221,4 +282,6 @@ pub struct PtxModule {
     pub vars: Vec<Variable>,
     /// Functions.
     pub functions: Vec<PtxFunction>,
+    /// Other names of functions: `.alias`.
+    pub aliases: Vec<(String, u32)>,
 }

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 
 use super::PtxError;
-use super::ast::{Body, Instruction, Operand, Param, Pos, RegDecl, Special, Symbol};
+use super::ast::{
+    Body, Instruction, Linkage, Operand, Param, Pos, RegDecl, Special, Symbol, several,
+};
 use super::lexer::Tok;
 use super::opcodes::is_mnemonic;
 use super::parser::{MAX_NESTING, Parser};
@@ -59,18 +61,21 @@ impl<'a> Parser<'a> {
             label_uses: Vec::new(),
         };
         // Parameter names outlive the parse as owned strings; look them up by position instead.
-        let formals: Vec<(String, Symbol)> = params
-            .iter()
-            .enumerate()
-            .map(|(i, p)| (p.name.clone(), Symbol::Param(i as u32)))
-            .chain(
-                rets.iter()
-                    .enumerate()
-                    .map(|(i, p)| (p.name.clone(), Symbol::Ret(i as u32))),
-            )
-            .collect();
-        let formals: HashMap<&str, Symbol> =
-            formals.iter().map(|(n, s)| (n.as_str(), *s)).collect();
+        let own = (0..).map(Symbol::Param).zip(params);
+        let all = own.chain((0..).map(Symbol::Ret).zip(rets));
+        let mut formals: HashMap<&str, Name> = HashMap::new();
+        for (symbol, p) in all {
+            let name = match p.reg {
+                Some(ty) => {
+                    let r = body.regs.len() as u32;
+                    body.regs.push(RegDecl { ty });
+                    body.formals.push((symbol, r));
+                    Name::Reg(r)
+                }
+                None => Name::Symbol(symbol),
+            };
+            formals.insert(&p.name, name);
+        }
         self.expect(b'{')?;
         let mut depth = 1u32;
         while depth > 0 {
@@ -114,6 +119,8 @@ impl<'a> Parser<'a> {
         self.advance()?; // the closing brace, last so that module names are usable above
         body.callees.sort_unstable();
         body.callees.dedup();
+        body.addressed.sort_unstable();
+        body.addressed.dedup();
         body.used_vars.sort_unstable();
         body.used_vars.dedup();
         Ok(body)
@@ -177,7 +184,7 @@ impl<'a> Parser<'a> {
                 let t = self.advance()?;
                 let space = Space::parse(&self.text(t)[1..]).unwrap_or(Space::Local);
                 loop {
-                    let (name, var) = self.variable(space, false)?;
+                    let (name, var) = self.variable(space, Linkage::Internal)?;
                     let index = body.vars.len() as u32;
                     body.vars.push(var);
                     if let Some(scope) = names.scopes.last_mut() {
@@ -209,7 +216,7 @@ impl<'a> Parser<'a> {
         &mut self,
         body: &mut Body,
         names: &mut Names<'a>,
-        formals: &HashMap<&str, Symbol>,
+        formals: &HashMap<&str, Name>,
     ) -> Result<(), PtxError> {
         let first = self.tok;
         let mut guard = None;
@@ -299,8 +306,13 @@ impl<'a> Parser<'a> {
             }
         }
         self.advance()?;
+        let before = body.callees.len();
         for o in &operands {
             note_uses(o, body_lists(&mut body.callees, &mut body.used_vars));
+        }
+        if word != "call" {
+            let named = body.callees.get(before..).unwrap_or_default();
+            body.addressed.extend_from_slice(named);
         }
         body.insns.push(Instruction {
             guard,
@@ -316,7 +328,7 @@ impl<'a> Parser<'a> {
         &mut self,
         body: &mut Body,
         names: &mut Names<'a>,
-        formals: &HashMap<&str, Symbol>,
+        formals: &HashMap<&str, Name>,
         depth: u32,
     ) -> Result<Operand, PtxError> {
         if depth > 4 {
@@ -330,8 +342,15 @@ impl<'a> Parser<'a> {
                 if self.is(b'+') || self.is(b'-') {
                     offset = self.signed_tail()?;
                 }
-                if self.is(b',') {
-                    return self.error("texture and tensor addresses are not supported");
+                if self.eat(b',')? {
+                    // A texture or tensor with coordinates: only instructions that are not
+                    // executed here have one.
+                    let mut list = vec![base, self.operand(body, names, formals, depth + 1)?];
+                    while self.eat(b',')? {
+                        list.push(self.operand(body, names, formals, depth + 1)?);
+                    }
+                    self.expect(b']')?;
+                    return Ok(Operand::List(list));
                 }
                 self.expect(b']')?;
                 Ok(match base {
@@ -386,6 +405,19 @@ impl<'a> Parser<'a> {
                         Ok(Operand::F64(v ^ (1 << 63)))
                     }
                     Tok::Int(_) => Ok(Operand::Imm((self.int_expr()? as u64).wrapping_neg())),
+                    Tok::Ident => match self.named_operand(body, names, formals)? {
+                        Operand::Reg(reg) => Ok(Operand::Part {
+                            reg,
+                            part: 6,
+                            negate: true,
+                        }),
+                        Operand::Part { reg, part, .. } => Ok(Operand::Part {
+                            reg,
+                            part,
+                            negate: true,
+                        }),
+                        _ => self.unexpected("a register after '-'"),
+                    },
                     _ => Err(PtxError::new(
                         t.pos,
                         "Parsing error near '-': syntax error, expected a number",
@@ -401,7 +433,7 @@ impl<'a> Parser<'a> {
         &mut self,
         body: &mut Body,
         names: &mut Names<'a>,
-        formals: &HashMap<&str, Symbol>,
+        formals: &HashMap<&str, Name>,
     ) -> Result<Operand, PtxError> {
         let (name, pos) = self.ident("an operand")?;
         if name == "_" {
@@ -412,9 +444,9 @@ impl<'a> Parser<'a> {
         }
         let found = names
             .find(name)
-            .or_else(|| formals.get(name).map(|&s| Name::Symbol(s)))
+            .or_else(|| formals.get(name).copied())
             .or_else(|| names.labels.get(name).map(|&l| Name::Label(l)))
-            .or_else(|| self.module_names.get(name).map(|&s| Name::Symbol(s)));
+            .or_else(|| self.module_name(name).map(Name::Symbol));
         match found {
             Some(Name::Reg(r)) => {
                 if self.is(b'|') {
@@ -427,11 +459,44 @@ impl<'a> Parser<'a> {
                     };
                     return Ok(Operand::Pair(Box::new(Operand::Reg(r)), Box::new(right)));
                 }
+                if self.tok.tok == Tok::Dot && !self.tok.spaced {
+                    let t = self.advance()?;
+                    let part = match self.text(t) {
+                        ".b0" => 0,
+                        ".b1" => 1,
+                        ".b2" => 2,
+                        ".b3" => 3,
+                        ".h0" => 4,
+                        ".h1" => 5,
+                        other => match several(other) {
+                            Some(part) => part,
+                            None => {
+                                return Err(PtxError::new(
+                                    t.pos,
+                                    format!("Unknown selector '{other}'"),
+                                ));
+                            }
+                        },
+                    };
+                    return Ok(Operand::Part {
+                        reg: r,
+                        part,
+                        negate: false,
+                    });
+                }
                 Ok(Operand::Reg(r))
             }
             Some(Name::Symbol(s)) => {
                 let offset = if self.is(b'+') || self.is(b'-') {
                     self.signed_tail()?
+                } else if self.is(b'[')
+                    && let Some(bytes) = self.element_bytes(s, &body.vars)
+                {
+                    // The address of an element (PTX ISA, "Arrays as Operands").
+                    self.advance()?;
+                    let index = self.int_expr()? as i64;
+                    self.expect(b']')?;
+                    index.wrapping_mul(i64::from(bytes))
                 } else {
                     0
                 };
@@ -524,6 +589,8 @@ fn special(name: &str, suffix: &str) -> Option<Special> {
         ("%total_smem_size" | "%aggr_smem_size", _) => Special::TotalSmemSize,
         ("%cluster_ctarank" | "%is_explicit_cluster", _) => Special::Zero,
         ("%cluster_nctarank", _) => Special::One,
+        ("%envreg1", _) => Special::WorkspaceHigh,
+        ("%envreg2", _) => Special::WorkspaceLow,
         (n, _)
             if n.starts_with("%pm")
                 || n.starts_with("%envreg")

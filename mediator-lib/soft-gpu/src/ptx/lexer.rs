@@ -2,6 +2,7 @@
 
 use super::PtxError;
 use super::ast::Pos;
+use super::lazy::skip;
 
 /// Kind of a token.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -60,6 +61,25 @@ impl<'a> Lexer<'a> {
             line: 1,
             line_start: 0,
         }
+    }
+
+    /// A lexer over `src` from token `t` on, whose line begins as its column says.
+    pub fn from(src: &'a str, t: Token) -> Self {
+        let at = t.start as usize;
+        Lexer {
+            src: src.as_bytes(),
+            at,
+            line: t.pos.line,
+            line_start: (at + 1).saturating_sub(t.pos.column as usize),
+        }
+    }
+
+    /// Goes to the end of the block whose opening brace was the last token; gives the byte after
+    /// it, and whether variables that live as long as the module are declared in it.
+    pub fn skip_block(&mut self, open: Pos) -> Result<(u32, bool), PtxError> {
+        let end = skip(self.src, self.at, self.line, self.line_start, open)?;
+        (self.at, self.line, self.line_start) = (end.at, end.line, end.line_start);
+        Ok((end.at as u32, end.statics))
     }
 
     fn byte(&self, at: usize) -> u8 {

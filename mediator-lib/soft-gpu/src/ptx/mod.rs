@@ -2,7 +2,9 @@
 
 pub mod ast;
 mod body;
+mod lazy;
 pub mod lexer;
+pub mod link;
 pub mod opcodes;
 pub mod parser;
 pub mod types;

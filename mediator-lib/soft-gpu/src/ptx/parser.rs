@@ -1,9 +1,11 @@
 //! Parser of the module scope: directives, variables, function headers.
 
 use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
 
 use super::PtxError;
-use super::ast::{Pos, PtxFunction, PtxModule, Symbol, Variable};
+use super::ast::{Body, Linkage, Param, Pos, PtxFunction, PtxModule, Symbol, Variable};
+use super::lazy::{LazyBody, Text};
 use super::lexer::{Lexer, Tok, Token};
 use super::types::Space;
 
@@ -17,25 +19,80 @@ pub(super) struct Parser<'a> {
     pub last_end: u32,
     pub module: PtxModule,
     pub module_names: HashMap<&'a str, Symbol>,
+    text: &'a Arc<Text>,
 }
 
-/// Parses a PTX text.
-pub fn parse(src: &str) -> Result<PtxModule, PtxError> {
-    let mut lexer = Lexer::new(src);
-    let tok = lexer.next_token()?;
-    let mut p = Parser {
-        src,
-        lexer,
-        tok,
-        last_end: 0,
-        module: PtxModule::default(),
-        module_names: HashMap::new(),
-    };
+/// Parses the module scope of a PTX text; bodies are parsed when they are asked for.
+pub fn parse(source: &Arc<String>) -> Result<PtxModule, PtxError> {
+    let text = Arc::new(Text {
+        source: source.clone(),
+        names: OnceLock::new(),
+        elements: OnceLock::new(),
+    });
+    let mut p = Parser::new(&text, Lexer::new(source))?;
     p.module_scope()?;
-    Ok(p.module)
+    let names = p.module_names.iter();
+    let names = names.map(|(name, s)| ((*name).into(), *s)).collect();
+    let module = p.module;
+    let elements = module.vars.iter().map(|var| var.ty.bytes()).collect();
+    let _ = text.elements.set(elements);
+    let _ = text.names.set(names);
+    Ok(module)
+}
+
+/// Parses a body that begins at token `open`.
+pub(super) fn parse_body(
+    text: &Arc<Text>,
+    open: Token,
+    params: &[Param],
+    rets: &[Param],
+) -> Result<Body, PtxError> {
+    Parser::new(text, Lexer::from(&text.source, open))?.body(params, rets)
 }
 
 impl<'a> Parser<'a> {
+    fn new(text: &'a Arc<Text>, mut lexer: Lexer<'a>) -> Result<Self, PtxError> {
+        let tok = lexer.next_token()?;
+        Ok(Parser {
+            src: &text.source,
+            lexer,
+            tok,
+            last_end: 0,
+            module: PtxModule::default(),
+            module_names: HashMap::new(),
+            text,
+        })
+    }
+
+    /// What a name of the module scope stands for.
+    pub fn module_name(&self, name: &str) -> Option<Symbol> {
+        let all = || self.text.names.get()?.get(name).copied();
+        self.module_names.get(name).copied().or_else(all)
+    }
+
+    /// Bytes of an element of a variable.
+    pub fn element_bytes(&self, symbol: Symbol, locals: &[Variable]) -> Option<u32> {
+        match symbol {
+            Symbol::Local(i) => Some(locals.get(i as usize)?.ty.bytes()),
+            Symbol::Module(i) => self.text.elements.get()?.get(i as usize).copied(),
+            _ => None,
+        }
+    }
+
+    /// Skips a body.
+    fn later(&mut self) -> Result<LazyBody, PtxError> {
+        let open = self.tok;
+        let (end, statics) = self.lexer.skip_block(open.pos)?;
+        self.advance()?;
+        self.last_end = end;
+        Ok(LazyBody {
+            text: self.text.clone(),
+            open,
+            statics,
+            parsed: OnceLock::new(),
+        })
+    }
+
     pub fn advance(&mut self) -> Result<Token, PtxError> {
         let t = self.tok;
         self.last_end = t.end;
@@ -252,17 +309,19 @@ impl<'a> Parser<'a> {
     }
 
     fn declaration(&mut self) -> Result<(), PtxError> {
-        let mut external = false;
+        let mut linkage = Linkage::Internal;
         loop {
             if self.tok.tok != Tok::Dot {
                 return self.unexpected("a directive");
             }
             let word = self.text(self.tok);
             match word {
-                ".extern" => external = true,
-                ".visible" | ".weak" | ".common" => {}
-                ".entry" | ".func" => return self.function(word == ".entry"),
-                ".global" | ".const" | ".shared" => return self.module_variable(external),
+                ".extern" => linkage = Linkage::Extern,
+                ".visible" => linkage = Linkage::Visible,
+                ".weak" => linkage = Linkage::Weak,
+                ".common" => linkage = Linkage::Common,
+                ".entry" | ".func" => return self.function(word == ".entry", linkage),
+                ".global" | ".const" | ".shared" => return self.module_variable(linkage),
                 ".alias" => {
                     self.advance()?;
                     let (name, pos) = self.ident("a name")?;
@@ -273,8 +332,26 @@ impl<'a> Parser<'a> {
                     let Some(target) = target else {
                         return Err(PtxError::new(apos, format!("Unknown symbol '{aliasee}'")));
                     };
-                    let _ = pos;
-                    self.module_names.insert(name, target);
+                    if let Symbol::Function(f) = target {
+                        self.module.aliases.push((name.to_owned(), f));
+                    }
+                    let declared = |s: Symbol| match s {
+                        Symbol::Function(i) => {
+                            let f = self.module.functions.get(i as usize);
+                            s == target || f.is_some_and(|f| f.body.is_none())
+                        }
+                        _ => false,
+                    };
+                    let old = self.module_names.get(name).copied();
+                    if old.is_none() {
+                        self.module_names.insert(name, target);
+                    }
+                    if !old.is_none_or(declared) {
+                        return Err(PtxError::new(
+                            pos,
+                            format!("Duplicate definition of '{name}'"),
+                        ));
+                    }
                     return Ok(());
                 }
                 _ => return self.error(format!("Unknown directive '{word}'")),
@@ -283,11 +360,11 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn module_variable(&mut self, external: bool) -> Result<(), PtxError> {
+    fn module_variable(&mut self, linkage: Linkage) -> Result<(), PtxError> {
         let t = self.advance()?;
         let space = Space::parse(&self.text(t)[1..]).unwrap_or(Space::Global);
         loop {
-            let (name, var) = self.variable(space, external)?;
+            let (name, var) = self.variable(space, linkage)?;
             self.add_module_variable(name, var)?;
             if !self.eat(b',')? {
                 break;
@@ -299,9 +376,9 @@ impl<'a> Parser<'a> {
     fn add_module_variable(&mut self, name: &'a str, var: Variable) -> Result<(), PtxError> {
         if let Some(&Symbol::Module(old)) = self.module_names.get(name)
             && let Some(slot) = self.module.vars.get_mut(old as usize)
-            && (slot.external || var.external)
+            && (slot.linkage == Linkage::Extern || var.linkage == Linkage::Extern)
         {
-            if slot.external {
+            if slot.linkage == Linkage::Extern {
                 *slot = var;
             }
             return Ok(());
@@ -321,7 +398,7 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    fn function(&mut self, entry: bool) -> Result<(), PtxError> {
+    fn function(&mut self, entry: bool, linkage: Linkage) -> Result<(), PtxError> {
         self.advance()?;
         while self.tok.tok == Tok::Dot && self.text(self.tok) == ".attribute" {
             self.advance()?;
@@ -396,6 +473,7 @@ impl<'a> Parser<'a> {
                     entry,
                     params: Vec::new(),
                     rets: Vec::new(),
+                    linkage,
                     max_threads: 0,
                     body: None,
                     pos,
@@ -405,7 +483,7 @@ impl<'a> Parser<'a> {
             }
         };
         let body = if self.is(b'{') {
-            Some(self.body(&params, &rets)?)
+            Some(self.later()?)
         } else {
             self.eat(b';')?;
             None
@@ -423,6 +501,7 @@ impl<'a> Parser<'a> {
             f.params = params;
             f.rets = rets;
             f.max_threads = max_threads.max(f.max_threads);
+            f.linkage = linkage;
             f.pos = pos;
         }
         if body.is_some() {

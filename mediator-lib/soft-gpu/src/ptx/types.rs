@@ -60,6 +60,8 @@ impl Ty {
             "e4m3x2" => Ty::E4m3x2,
             "e5m2x2" => Ty::E5m2x2,
             "pred" => Ty::Pred,
+            // Opaque handles of textures, surfaces and samplers.
+            "texref" | "surfref" | "samplerref" => Ty::B64,
             _ => return None,
         })
     }

@@ -1,7 +1,7 @@
 //! Parser of variables, their initialisers, and parameters.
 
 use super::PtxError;
-use super::ast::{Init, InitValue, Param, Variable};
+use super::ast::{Init, InitValue, Linkage, Param, Variable};
 use super::lexer::Tok;
 use super::parser::{MAX_NESTING, Parser};
 use super::types::{Space, Ty};
@@ -16,11 +16,12 @@ impl<'a> Parser<'a> {
     pub fn variable(
         &mut self,
         space: Space,
-        external: bool,
+        linkage: Linkage,
     ) -> Result<(&'a str, Variable), PtxError> {
         let mut align = 0u64;
         let mut ty = None;
         let mut lanes = 1u64;
+        let mut managed = false;
         while self.tok.tok == Tok::Dot {
             let word = &self.text(self.tok)[1..];
             match word {
@@ -38,7 +39,7 @@ impl<'a> Parser<'a> {
                 "v2" => lanes = 2,
                 "v4" => lanes = 4,
                 "v8" => lanes = 8,
-                "ptr" | "attribute" | "managed" | "unified" => {}
+                "ptr" | "attribute" | "unified" => {}
                 _ if Space::parse(word).is_some() => {}
                 _ => match Ty::parse(word) {
                     Some(t) => ty = Some(t),
@@ -52,6 +53,7 @@ impl<'a> Parser<'a> {
                     if self.tok.tok == Tok::End {
                         return self.unexpected("')'");
                     }
+                    managed |= self.text(self.tok) == ".managed";
                     self.advance()?;
                 }
             }
@@ -115,7 +117,8 @@ impl<'a> Parser<'a> {
                 ty,
                 bytes,
                 init,
-                external,
+                linkage,
+                managed,
                 pos,
             },
         ))
@@ -164,7 +167,7 @@ impl<'a> Parser<'a> {
                     close = true;
                     (name, pos) = self.ident("a name")?;
                 }
-                let Some(symbol) = self.module_names.get(name).copied() else {
+                let Some(symbol) = self.module_name(name) else {
                     return Err(PtxError::new(pos, format!("Unknown symbol '{name}'")));
                 };
                 if close {
@@ -208,7 +211,9 @@ impl<'a> Parser<'a> {
         self.expect(b'(')?;
         let mut offset = 0u64;
         while !self.eat(b')')? {
-            if self.tok.tok == Tok::Dot && matches!(self.text(self.tok), ".param" | ".reg") {
+            let word = self.text(self.tok);
+            let register = self.tok.tok == Tok::Dot && word == ".reg";
+            if self.tok.tok == Tok::Dot && matches!(word, ".param" | ".reg") {
                 self.advance()?;
             }
             // `.ptr .global .align 16` names the pointee's alignment.
@@ -232,6 +237,7 @@ impl<'a> Parser<'a> {
                 name: name.to_owned(),
                 bytes: var.bytes as u32,
                 offset: offset as u32,
+                reg: register.then_some(var.ty),
             });
             offset += var.bytes;
             if offset > MAX_PARAM_BYTES {
@@ -257,7 +263,7 @@ impl<'a> Parser<'a> {
             let end = rest.find([',', ')']).unwrap_or(rest.len());
             rest.get(..end).unwrap_or("").contains(".ptr")
         };
-        let (name, var) = self.variable(Space::Param, false)?;
+        let (name, var) = self.variable(Space::Param, Linkage::Internal)?;
         if is_ptr {
             *own_align = Some(u64::from(var.ty.bytes()));
         }

@@ -2,10 +2,13 @@
 //! reference form.
 #![allow(dead_code, missing_docs, clippy::unwrap_used)] // each test file uses some of it, and fails by a panic
 
+pub mod fragments;
+pub mod lanes;
+
 use std::sync::Arc;
 
 use vgpu_soft_gpu::{
-    Abort, AddressSpace, Gpu, Isa, LaunchConfig, LaunchError, LaunchOptions, LaunchStats,
+    Abort, AddressSpace, Gpu, Isa, Jit, LaunchConfig, LaunchError, LaunchOptions, LaunchStats,
     LoadOptions, Module,
 };
 
@@ -42,18 +45,20 @@ pub struct Device {
     pub space: Arc<AddressSpace>,
     pub module: Module,
     pub reference: bool,
+    pub jit: Jit,
 }
 
-/// The device in every form of execution: optimised and reference code, and
-/// optimised code for lesser processors.
-pub fn devices(ptx: &str) -> [Device; 4] {
+/// The device in every form of execution: machine code, optimised and reference code
+/// interpreted, and optimised code for lesser processors.
+pub fn devices(ptx: &str) -> [Device; 5] {
     let forms = [
-        (false, None),
-        (true, None),
-        (false, Some(Isa::Avx2)),
-        (false, Some(Isa::Baseline)),
+        (false, Jit::Always, None),
+        (false, Jit::Never, None),
+        (true, Jit::Never, None),
+        (false, Jit::Never, Some(Isa::Avx2)),
+        (false, Jit::Never, Some(Isa::Baseline)),
     ];
-    forms.map(|(reference, isa)| {
+    forms.map(|(reference, jit, isa)| {
         let space = Arc::new(AddressSpace::new(1 << 30).unwrap());
         let module = Module::load(
             ptx.as_bytes(),
@@ -69,6 +74,7 @@ pub fn devices(ptx: &str) -> [Device; 4] {
             space,
             module,
             reference,
+            jit,
         }
     })
 }
@@ -119,6 +125,8 @@ impl Device {
         };
         let opts = LaunchOptions {
             reference: self.reference,
+            jit: self.jit,
+            ..LaunchOptions::default()
         };
         self.gpu
             .launch(&self.space, &f, &cfg, &params, &opts, &Abort::new())

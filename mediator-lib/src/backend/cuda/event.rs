@@ -1,5 +1,7 @@
 //! Events.
 
+use std::sync::Arc;
+
 use vgpu_protocol::calls::CtxId;
 
 use super::sys::object::Event;
@@ -10,5 +12,5 @@ pub struct EventEntry {
     /// Its context.
     pub ctx: CtxId,
     /// The event.
-    pub event: Event,
+    pub event: Arc<Event>,
 }

@@ -1,11 +1,14 @@
 //! Kernels.
 
+use std::sync::Arc;
+
 use cudarc::driver::sys::CUfunction_attribute_enum as Attr;
 use vgpu_protocol::Status;
 use vgpu_protocol::calls::{CtxId, ModuleId};
 
 use super::ptx::Layout;
 use super::sys::code::Function;
+use crate::counters::KernelCount;
 
 /// A kernel as the session's table holds it.
 #[derive(Debug)]
@@ -18,6 +21,8 @@ pub struct FunctionEntry {
     pub function: Function,
     /// Its parameters: the length of a launch's parameter block is checked against them.
     pub layout: Layout,
+    /// Counts its launches.
+    pub count: Arc<KernelCount>,
 }
 
 /// `CUfunction_attribute` numbers and values that the driver knows of a kernel.

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 
 use vgpu_protocol::Status;
 use vgpu_protocol::calls::{CtxId, DevPtr};
+use vgpu_protocol::ranges::Pieces;
 
 use super::session::CudaSession;
 use super::stream::wait_until;
-use super::sys::memory::Memory;
+use super::sys::memory::{HostPin, Memory};
 use crate::budget::Share;
+use crate::heap::Block;
 
 /// Allocations and global variables of a context together. A guest that allocates single bytes
 /// would otherwise fill host memory with their bookkeeping long before the VM's share is used up.
@@ -19,7 +21,8 @@ pub const MAX_REGIONS: usize = 256 << 10;
 const ALLOCATION_UNIT: u64 = 512;
 
 /// Bytes of device memory that belong to one allocation or one global variable of a context.
-/// There is no way to make one but [`Allocations::range`].
+/// There is no way to make one but [`Allocations::range`] and, for mapped and for host memory,
+/// [`reach`] and [`pinned_range`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeviceRange {
     address: u64,
@@ -35,6 +38,52 @@ impl DeviceRange {
     /// Length in bytes.
     pub fn bytes(self) -> u64 {
         self.bytes
+    }
+}
+
+/// Checks that mapped memory of a session may be read, or written, in a range; accesses may run
+/// from one mapping into the next.
+///
+/// # Errors
+/// `ERROR_INVALID_VALUE`.
+pub fn reach<T>(
+    pieces: &Pieces<T>,
+    address: u64,
+    bytes: u64,
+    write: bool,
+) -> Result<DeviceRange, Status> {
+    match pieces.reach(address, bytes, write, |_, _| true) {
+        Some(_) => Ok(DeviceRange { address, bytes }),
+        None => Err(Status::ERROR_INVALID_VALUE),
+    }
+}
+
+/// Memory of the host that the GPU reaches.
+#[derive(Debug)]
+pub struct PinnedEntry {
+    /// The context in which it was allocated, and with which it goes.
+    pub ctx: CtxId,
+    /// The driver's registration; undone before the memory is given back.
+    pub _pin: HostPin,
+    pub block: Block,
+}
+
+/// Checks that a range lies in one piece of host memory.
+///
+/// # Errors
+/// `ERROR_INVALID_VALUE`.
+pub fn pinned_range(
+    pinned: &BTreeMap<u64, PinnedEntry>,
+    address: u64,
+    bytes: u64,
+) -> Result<DeviceRange, Status> {
+    let before = pinned.range(..=address).next_back();
+    let (base, entry) = before.ok_or(Status::ERROR_INVALID_VALUE)?;
+    let offset = address - base;
+    if offset < entry.block.bytes() && bytes <= entry.block.bytes() - offset {
+        Ok(DeviceRange { address, bytes })
+    } else {
+        Err(Status::ERROR_INVALID_VALUE)
     }
 }
 

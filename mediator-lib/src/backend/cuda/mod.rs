@@ -6,7 +6,9 @@
 //! | [`device`] | what the device table says |
 //! | [`session`] | the tables of a session |
 //! | [`calls`] | the bodies of the call table's rows |
+//! | [`mapped`] | physical memory and where it is mapped |
 //! | [`ctx`], [`mem`], [`module`], [`launch`], [`stream`], [`event`] | what those bodies share, by noun |
+//! | [`graph`], [`host_call`] | executable graphs, functions of the guest's program |
 //! | [`image`] | checks of a module image before the driver parses it |
 //! | [`ptx`] | parameter layouts read from PTX, for drivers that do not tell them |
 //! | [`staging`] | copies through the channel's arena |
@@ -31,33 +33,42 @@
 //! * The driver compiles PTX inside QEMU, for as long as it takes.
 //! * What kernels `printf` goes to QEMU's standard output.
 
+mod blas;
+mod blas_lt;
 mod calls;
 mod ctx;
 mod device;
 mod event;
+mod graph;
+mod host_call;
 pub(crate) mod image;
 mod launch;
+mod link;
+mod mapped;
 pub(crate) mod mem;
 mod module;
 mod open;
 mod ptx;
+mod routine;
 mod session;
 mod staging;
 mod stream;
 #[allow(unsafe_code)] // The driver is a C library.
 mod sys;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use vgpu_protocol::Status;
 use vgpu_protocol::calls::DeviceInfo;
 
 use self::session::CudaSession;
+use self::sys::nvml::Nvml;
 use self::sys::{Device, Driver};
 use crate::backend::{Backend, BackendSession, SessionContext};
+use crate::budget::Budget;
 
-pub use open::{CudaUnavailable, LIBRARY_VARIABLE};
+pub use open::{CudaUnavailable, LIBRARY_VARIABLE, NVML_VARIABLE};
 
 /// Sessions that may wait for a kernel that does not end, after their channels are gone, before no
 /// new one is opened. Each holds a thread and the memory of its contexts: a guest that starts an
@@ -73,9 +84,43 @@ pub struct CudaBackend {
     /// As the guest sees it; its total is the GPU's, not the VM's share.
     info: DeviceInfo,
     unended_sessions: Arc<AtomicUsize>,
+    /// The host's NVML; `None` where it cannot be used.
+    nvml: OnceLock<Option<Nvml>>,
+    /// Its file.
+    nvml_library: String,
+    blas: blas::HostBlas,
+    lt: blas_lt::HostLt,
+    /// Addresses that the VM's sessions may reserve, in bytes.
+    reserved: Arc<Budget>,
+    /// Mappings of physical memory, and reservations: counted, not in bytes.
+    mappings: Arc<Budget>,
+}
+
+/// Whether the host has a driver's library that can be loaded. It is loaded and not started.
+pub fn driver_is_here() -> bool {
+    let library = std::env::var(LIBRARY_VARIABLE).unwrap_or_else(|_| open::LIBRARY.to_owned());
+    Driver::load(&library).is_ok()
 }
 
 impl CudaBackend {
+    /// The host's NVML, loaded when a guest first asks for what it knows.
+    pub(crate) fn nvml(&self) -> Result<&Nvml, Status> {
+        let load = || match Nvml::load(&self.nvml_library, &self.info.uuid) {
+            Ok(nvml) => Some(nvml),
+            Err(reason) => {
+                let library = &self.nvml_library;
+                tracing::warn!(
+                    ?reason,
+                    library,
+                    "no NVML on this host: guests see no temperature, power and the like"
+                );
+                None
+            }
+        };
+        let nvml = self.nvml.get_or_init(load).as_ref();
+        nvml.ok_or(Status::ERROR_NOT_SUPPORTED)
+    }
+
     /// Opens the host's driver and the GPU with this index or UUID, the first one where none is
     /// named. The environment variable [`LIBRARY_VARIABLE`] names another library file.
     pub fn open_driver(gpu: Option<&str>) -> Result<Arc<CudaBackend>, CudaUnavailable> {
@@ -88,7 +133,27 @@ impl CudaBackend {
         library: &str,
         gpu: Option<&str>,
     ) -> Result<Arc<CudaBackend>, CudaUnavailable> {
-        open::open(library, gpu).map(Arc::new)
+        let nvml = std::env::var(NVML_VARIABLE).unwrap_or_else(|_| open::NVML_LIBRARY.to_owned());
+        CudaBackend::open_libraries(library, &nvml, gpu)
+    }
+
+    /// The same with NVML's file, too.
+    pub fn open_libraries(
+        library: &str,
+        nvml: &str,
+        gpu: Option<&str>,
+    ) -> Result<Arc<CudaBackend>, CudaUnavailable> {
+        open::open(library, nvml, None, gpu).map(Arc::new)
+    }
+
+    /// The same with the file of cuBLAS, and of cublasLt, too.
+    pub fn open_with_blas(
+        library: &str,
+        nvml: &str,
+        blas: &str,
+        gpu: Option<&str>,
+    ) -> Result<Arc<CudaBackend>, CudaUnavailable> {
+        open::open(library, nvml, Some(blas), gpu).map(Arc::new)
     }
 }
 

@@ -56,7 +56,7 @@ pub const UNCOUNTED_BYTES: u64 = 64 << 20;
 /// # Errors
 /// `ERROR_INVALID_VALUE` for an option whose value is an address, for the log buffers, which the
 /// protocol carries itself, and for a value of more than 32 bits.
-fn numeric_options(options: &[JitOption]) -> Result<Vec<NumericOption>, Status> {
+pub(super) fn numeric_options(options: &[JitOption]) -> Result<Vec<NumericOption>, Status> {
     let numeric = |o: &JitOption| {
         let value = u32::try_from(o.value).ok()?;
         NumericOption::new(o.option, value)
@@ -89,6 +89,14 @@ impl CudaSession {
             Ok(image) => image,
             Err(what) => return Ok(failed_load(image::REFUSED, String::new(), what)),
         };
+        let lost = self.context.captured.is_none();
+        if lost && image.ptx().any(|text| text.contains("vprintf")) {
+            tracing::warn!(
+                vm_id = self.context.vm_id,
+                channel = self.context.channel,
+                "a module whose kernels use printf: NVIDIA's driver writes their text to this process's standard output, the guest does not get it; with isolation=process it does"
+            );
+        }
         // The driver may wait for the context's work, in a way that cannot be ended.
         self.wait_idle(ctx)?;
         let before = self.free_memory(&driver_ctx)?;
@@ -124,6 +132,7 @@ impl CudaSession {
             module: id,
             info_log: logs.info,
             error_log: logs.error,
+            ..ModuleLoaded::default()
         })
     }
 
@@ -151,9 +160,7 @@ impl CudaSession {
     pub(super) fn unload_module(&mut self, module: ModuleId) -> Result<(), Status> {
         let ctx = self.objects.modules.get(module)?.ctx;
         // The driver would wait for the module's kernels, in a way that cannot be ended.
-        if self.wait_idle(ctx) == Err(Status::ERROR_DEINITIALIZED) {
-            return Err(Status::ERROR_DEINITIALIZED);
-        }
+        self.settle(ctx)?;
         self.objects.functions.take_if(|f| f.module == module);
         self.objects
             .contexts
@@ -212,6 +219,7 @@ impl CudaSession {
                     module,
                     function,
                     layout,
+                    count: self.context.counters.kernel(name),
                 })?;
                 self.objects
                     .modules
@@ -237,8 +245,15 @@ impl CudaSession {
         let entry = self.objects.modules.get(module)?;
         let ctx = entry.ctx;
         self.current(ctx)?;
-        let global = entry.module.global(name);
-        let (address, bytes) = self.note(ctx, global)?;
+        let module_of = Arc::clone(&entry.module);
+        let (address, bytes) = self.note(ctx, module_of.global(name))?;
+        if self.note(ctx, module_of.is_managed(address))? {
+            tracing::warn!(
+                variable = name,
+                "a managed variable: its memory is this process's, and the guest's program cannot reach it"
+            );
+            return Err(Status::ERROR_NOT_SUPPORTED);
+        }
         self.current_mut(ctx)?
             .allocations
             .add_global(module.0, address, bytes)?;
@@ -249,9 +264,9 @@ impl CudaSession {
 fn failed_load(status: Status, info_log: String, error_log: String) -> ModuleLoaded {
     ModuleLoaded {
         status: status.0,
-        module: ModuleId(0),
         info_log,
         error_log,
+        ..ModuleLoaded::default()
     }
 }
 

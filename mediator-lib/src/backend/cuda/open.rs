@@ -1,21 +1,31 @@
 //! Finding the driver and the GPU, and why not.
 
-use std::fmt::Write;
-use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, OnceLock};
 
 use cudarc::driver::sys::CUdevice_attribute_enum as Attr;
 use vgpu_protocol::Status;
+use vgpu_protocol::limits::{MAX_MAPPINGS, MAX_RESERVED_BYTES};
+use vgpu_protocol::nvml::uuid_text;
 
+use super::blas::HostBlas;
+use super::blas_lt::HostLt;
 use super::sys::object::Context;
 use super::sys::{Device, Driver, LoadError};
 use super::{CudaBackend, device};
+use crate::budget::Budget;
 
 /// The driver's library, as NVIDIA installs it.
 pub const LIBRARY: &str = "libcuda.so.1";
 
 /// Environment variable that names another library file in its place.
 pub const LIBRARY_VARIABLE: &str = "VGPU_LIBCUDA";
+
+/// The driver's NVML, as NVIDIA installs it.
+pub const NVML_LIBRARY: &str = "libnvidia-ml.so.1";
+
+/// Environment variable that names another file in its place.
+pub const NVML_VARIABLE: &str = "VGPU_LIBNVML";
 
 /// Oldest driver: 12.2, in the form of `cuDriverGetVersion`.
 const OLDEST_DRIVER: i32 = 12_020;
@@ -136,7 +146,12 @@ fn init_hint(status: Status) -> &'static str {
 }
 
 /// See [`CudaBackend::open_library`].
-pub fn open(library: &str, gpu: Option<&str>) -> Result<CudaBackend, CudaUnavailable> {
+pub fn open(
+    library: &str,
+    nvml_library: &str,
+    blas: Option<&str>,
+    gpu: Option<&str>,
+) -> Result<CudaBackend, CudaUnavailable> {
     let driver = Driver::load(library).map_err(|error| {
         let library = library.to_owned();
         match error {
@@ -189,12 +204,24 @@ pub fn open(library: &str, gpu: Option<&str>) -> Result<CudaBackend, CudaUnavail
 
     let info = device::info(&driver, device, priorities).map_err(failed("a query"))?;
     tracing::info!(gpu, driver_version = version, "the host's GPU is used");
+    let named = blas.map(str::to_owned);
+    let blas = HostBlas::new(named.clone());
+    // What is missing is told now, and not to the first guest that asks.
+    blas.get();
+    let lt = HostLt::new(named);
+    lt.get();
     Ok(CudaBackend {
+        blas,
+        lt,
         driver,
         device,
         driver_version: version,
         info,
         unended_sessions: Arc::new(AtomicUsize::new(0)),
+        nvml: OnceLock::new(),
+        nvml_library: nvml_library.to_owned(),
+        reserved: Budget::new(MAX_RESERVED_BYTES),
+        mappings: Budget::new(MAX_MAPPINGS),
     })
 }
 
@@ -248,26 +275,13 @@ fn parse_uuid(text: &str) -> Option<[u8; 16]> {
     Some(uuid)
 }
 
-/// A UUID as `nvidia-smi -L` prints it.
-fn print_uuid(uuid: &[u8; 16]) -> String {
-    let mut out = String::from("GPU");
-    for (i, byte) in uuid.iter().enumerate() {
-        if matches!(i, 0 | 4 | 6 | 8 | 10) {
-            out.push('-');
-        }
-        // Writing to a String cannot fail.
-        let _ = write!(out, "{byte:02x}");
-    }
-    out
-}
-
 fn describe(driver: &Driver, device: Device, index: usize) -> String {
     let name = driver
         .device_name(device)
         .unwrap_or_else(|status| format!("(cuDeviceGetName: {status})"));
     let uuid = driver.device_uuid(device).map_or_else(
         |status| format!("(cuDeviceGetUuid: {status})"),
-        |u| print_uuid(&u),
+        |u| uuid_text(&u),
     );
     format!("GPU {index}: {name} ({uuid})")
 }
@@ -290,7 +304,7 @@ mod tests {
         let text = "GPU-00112233-4455-6677-8899-aabbccddeeff";
         let uuid = parse_uuid(text).expect("a UUID");
         assert_eq!(uuid[..4], [0x00, 0x11, 0x22, 0x33]);
-        assert_eq!(print_uuid(&uuid), text);
+        assert_eq!(uuid_text(&uuid), text);
         assert_eq!(
             parse_uuid("GPU-00112233-4455-6677-8899-AABBCCDDEEFF"),
             Some(uuid)

@@ -1,25 +1,38 @@
 //! The tables of a session, and what the call bodies share.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::Builder;
 
 use cudarc::driver::sys::CUdevice_attribute_enum as Attr;
 use vgpu_protocol::Status;
-use vgpu_protocol::calls::{CtxId, DevPtr, EventId, FunctionId, ModuleId, StreamId};
-use vgpu_protocol::limits::{MAX_CONTEXTS, MAX_EVENTS, MAX_FUNCTIONS, MAX_MODULES, MAX_STREAMS};
+use vgpu_protocol::calls::{
+    BlasId, CtxId, DevPtr, EventId, FunctionId, GraphId, LinkId, ModuleId, StreamId,
+};
+use vgpu_protocol::limits::{
+    MAX_BLAS_HANDLES, MAX_CONTEXTS, MAX_EVENTS, MAX_FUNCTIONS, MAX_GRAPHS, MAX_LINKS, MAX_MODULES,
+    MAX_STREAMS,
+};
 
 use super::CudaBackend;
+use super::blas::BlasEntry;
 use super::ctx::ContextEntry;
 use super::event::EventEntry;
+use super::graph::GraphEntry;
+use super::host_call::HostCalls;
 use super::launch::FunctionEntry;
-use super::mem::DeviceRange;
+use super::link::LinkEntry;
+use super::mapped::Mapped;
+use super::mem::{DeviceRange, PinnedEntry, pinned_range};
 use super::module::{ModuleEntry, UNCOUNTED_BYTES};
 use super::staging::{Leftovers, Staging};
-use super::stream::{PacedStream, StreamEntry};
-use super::sys::object::Stream;
+use super::stream::{PacedStream, StreamEntry, wait_until};
+use super::sys::blas::lt::Handle as LtHandle;
+use super::sys::object::{Context, DISABLE_TIMING, Event, Stream};
+use super::sys::order::Capture;
 use crate::backend::start::Start;
-use crate::backend::{BackendSession, SessionContext};
+use crate::backend::{BackendSession, Pause, SUSPENDED, SessionContext, Wait};
 use crate::handles::Table;
 
 /// A session on the host's GPU.
@@ -34,16 +47,29 @@ pub struct CudaSession {
     /// What is left of [`UNCOUNTED_BYTES`].
     pub(super) uncounted_left: u64,
     pub(super) staging: Staging,
+    pub(super) pause: Pause,
+    pub(super) host_calls: HostCalls,
+    /// The graph that the bodies' work goes to, in place of a stream.
+    pub(super) recording: Option<Capture>,
 }
 
 /// All that a session owns on the GPU.
 #[derive(Debug)]
 pub(super) struct Objects {
+    pub links: Table<LinkId, LinkEntry>,
     pub functions: Table<FunctionId, FunctionEntry>,
     pub modules: Table<ModuleId, ModuleEntry>,
     pub streams: Table<StreamId, StreamEntry>,
     pub events: Table<EventId, EventEntry>,
+    pub graphs: Table<GraphId, GraphEntry>,
+    pub blas: Table<BlasId, BlasEntry>,
+    /// One for each context that asked for it.
+    pub lt: BTreeMap<CtxId, LtHandle>,
     pub contexts: Table<CtxId, ContextEntry>,
+    /// Memory that belongs to no context.
+    pub mapped: Mapped,
+    /// Pieces of BAR1's heap by address. Dropped last: work of the contexts may use them.
+    pub pinned: BTreeMap<u64, PinnedEntry>,
 }
 
 impl Objects {
@@ -62,7 +88,9 @@ impl Objects {
 
     /// Destroys all contexts, and with them everything. Waits for work in flight. The context that
     /// pins the arena goes last: copies of the others may still be reading it.
-    fn destroy(self, pinned_by: Option<CtxId>) {
+    fn destroy(mut self, pinned_by: Option<CtxId>) {
+        self.blas.take_if(|_| true);
+        self.lt.clear();
         let (last, first): (Vec<_>, Vec<_>) = self
             .contexts
             .iter()
@@ -73,7 +101,7 @@ impl Objects {
                 tracing::debug!(%status, "cuCtxDestroy");
             }
         }
-        // Nothing that is dropped now reaches the driver.
+        // Of what is dropped now, only memory that belongs to no context reaches the driver.
     }
 }
 
@@ -85,14 +113,23 @@ impl CudaSession {
             context,
             start: Start::default(),
             objects: Objects {
+                links: Table::new(MAX_LINKS),
                 functions: Table::new(MAX_FUNCTIONS),
                 modules: Table::new(MAX_MODULES),
                 streams: Table::new(MAX_STREAMS),
                 events: Table::new(MAX_EVENTS),
+                graphs: Table::new(MAX_GRAPHS),
+                blas: Table::new(MAX_BLAS_HANDLES),
+                lt: BTreeMap::new(),
                 contexts: Table::new(MAX_CONTEXTS),
+                mapped: Mapped::new(),
+                pinned: BTreeMap::new(),
             },
             uncounted_left: UNCOUNTED_BYTES,
             staging,
+            pause: Pause::default(),
+            host_calls: HostCalls::default(),
+            recording: None,
         }
     }
 
@@ -132,7 +169,9 @@ impl CudaSession {
 
     /// A stream; `owner` is what [`owner`](CudaSession::owner) said.
     pub(super) fn stream(&self, owner: CtxId, stream: StreamId) -> Result<&Stream, Status> {
-        if stream.0 == 0 {
+        if let Some(capture) = &self.recording {
+            Ok(capture.stream())
+        } else if stream.0 == 0 {
             Ok(&self.objects.contexts.get(owner)?.default.stream)
         } else {
             Ok(&self.objects.streams.get(stream)?.paced.stream)
@@ -149,9 +188,57 @@ impl CudaSession {
 
     /// Makes room in a stream's queue.
     pub(super) fn pace(&mut self, owner: CtxId, stream: StreamId) -> Result<(), Status> {
-        let cancel = Arc::clone(&self.context.cancel);
-        let paced = self.paced(owner, stream)?.pace(&cancel);
+        if self.recording.is_some() {
+            return Ok(());
+        }
+        let due = self.paced(owner, stream)?.due();
+        if let Some(mark) = due {
+            self.wait_until_reached(owner, vec![mark])?;
+        }
+        let paced = self.paced(owner, stream)?.pace();
         self.note(owner, paced)
+    }
+
+    /// Waits until events are reached. Where the worker suspends calls the body has to return the
+    /// error; it runs again, from its beginning, once they are, and this wait is then over. So
+    /// nothing may have changed before a body's wait.
+    pub(super) fn wait_until_reached(
+        &mut self,
+        ctx: CtxId,
+        marks: Vec<Arc<Event>>,
+    ) -> Result<(), Status> {
+        if let Some(over) = self.pause.take_over() {
+            return self.note(ctx, over);
+        }
+        let reached = move || {
+            for mark in &marks {
+                if !mark.is_reached()? {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        };
+        if !self.pause.may_suspend() {
+            let waited = wait_until(&self.context.cancel, reached);
+            return self.note(ctx, waited);
+        }
+        let already = reached();
+        if self.note(ctx, already)? {
+            return Ok(());
+        }
+        let wait = move || match reached() {
+            Ok(false) => None,
+            Ok(true) => Some(Ok(())),
+            Err(status) => Some(Err(status)),
+        };
+        Err(self.pause.suspend(Box::new(wait)))
+    }
+
+    /// An event behind what a stream has been given.
+    fn mark(ctx: &Arc<Context>, stream: &Stream) -> Result<Arc<Event>, Status> {
+        let mark = Event::create(ctx, DISABLE_TIMING)?;
+        mark.record(stream, 0)?;
+        Ok(Arc::new(mark))
     }
 
     /// Submits work to a stream.
@@ -179,23 +266,113 @@ impl CudaSession {
         result
     }
 
-    /// Checks a range of device memory; `None` for one of no bytes, which every call accepts.
+    /// Checks a range that is read: of the context's memory, or of the session's. `None` for one
+    /// of no bytes, which every call accepts.
+    pub(super) fn source(
+        &self,
+        owner: CtxId,
+        ptr: DevPtr,
+        bytes: u64,
+    ) -> Result<Option<DeviceRange>, Status> {
+        self.access(owner, ptr, bytes, false)
+    }
+
+    /// The same for one that is written.
     pub(super) fn range(
         &self,
         owner: CtxId,
         ptr: DevPtr,
         bytes: u64,
     ) -> Result<Option<DeviceRange>, Status> {
-        let entry = self.current(owner)?;
-        if bytes == 0 {
-            Ok(None)
-        } else {
-            entry.allocations.range(ptr.0, bytes).map(Some)
-        }
+        self.access(owner, ptr, bytes, true)
     }
 
-    /// Waits until a context has done all its work.
+    fn access(
+        &self,
+        owner: CtxId,
+        ptr: DevPtr,
+        bytes: u64,
+        write: bool,
+    ) -> Result<Option<DeviceRange>, Status> {
+        let entry = self.current(owner)?;
+        if bytes == 0 {
+            return Ok(None);
+        }
+        let own = entry.allocations.range(ptr.0, bytes);
+        own.or_else(|_| self.objects.mapped.range(ptr.0, bytes, write))
+            .or_else(|_| pinned_range(&self.objects.pinned, ptr.0, bytes))
+            .map(Some)
+    }
+
+    /// Waits until a context has done all its work; see
+    /// [`wait_until_reached`](CudaSession::wait_until_reached).
     pub(super) fn wait_idle(&mut self, ctx: CtxId) -> Result<(), Status> {
+        if let Some(over) = self.pause.take_over() {
+            return self.note(ctx, over);
+        }
+        if !self.pause.may_suspend() {
+            return self.block_until_idle(ctx);
+        }
+        let marks = self.marks(ctx);
+        let marks = self.note(ctx, marks)?;
+        self.wait_until_reached(ctx, marks)
+    }
+
+    /// Events behind all that a context has been given.
+    fn marks(&self, ctx: CtxId) -> Result<Vec<Arc<Event>>, Status> {
+        let entry = self.objects.contexts.get(ctx)?;
+        self.objects
+            .streams_of(ctx)
+            .chain(&entry.dying)
+            .filter(|stream| stream.is_idle() == Ok(false))
+            .chain([&entry.default.stream])
+            .map(|stream| Self::mark(&entry.ctx, stream))
+            .collect()
+    }
+
+    fn is_idle(&self, ctx: CtxId) -> bool {
+        let entry = self.objects.contexts.get(ctx);
+        entry.is_ok_and(|entry| entry.is_idle(self.objects.streams_of(ctx)))
+    }
+
+    /// Waits until no context of the session that still works has work: mappings belong to all of
+    /// them. While the body is suspended other threads of the guest may submit more: it is waited for
+    /// as well, as the driver would, in a way that cannot be ended.
+    pub(super) fn wait_all_idle(&mut self) -> Result<(), Status> {
+        let all: Vec<CtxId> = self.objects.contexts.iter().map(|(id, _)| id).collect();
+        if !self.pause.may_suspend() {
+            for ctx in all {
+                // A context that has failed has no work left; its own calls report its error.
+                if let Err(end @ (Status::ERROR_DEINITIALIZED | Status::ERROR_OUT_OF_MEMORY)) =
+                    self.block_until_idle(ctx)
+                {
+                    return Err(end);
+                }
+            }
+            return Ok(());
+        }
+        if let Some(Err(end @ Status::ERROR_DEINITIALIZED)) = self.pause.take_over() {
+            return Err(end);
+        }
+        if all.iter().all(|ctx| self.is_idle(*ctx)) {
+            return Ok(());
+        }
+        let mut marks = Vec::new();
+        for ctx in all {
+            match self.marks(ctx) {
+                Ok(of_context) => marks.extend(of_context),
+                Err(Status::ERROR_OUT_OF_MEMORY) => return Err(Status::ERROR_OUT_OF_MEMORY),
+                Err(_) => {}
+            }
+        }
+        let wait = move || {
+            let running = |mark: &Arc<Event>| mark.is_reached() == Ok(false);
+            (!marks.iter().any(running)).then_some(Ok(()))
+        };
+        Err(self.pause.suspend(Box::new(wait)))
+    }
+
+    fn block_until_idle(&mut self, ctx: CtxId) -> Result<(), Status> {
         let entry = self.objects.contexts.get(ctx)?;
         let waited = entry.wait_idle(self.objects.streams_of(ctx), &self.context.cancel);
         self.note(ctx, waited)
@@ -203,7 +380,7 @@ impl CudaSession {
 
     /// Lets go of something whose release waits for work in flight in the driver.
     pub(super) fn discard<T>(&mut self, ctx: CtxId, object: T) {
-        if self.wait_idle(ctx) == Err(Status::ERROR_DEINITIALIZED) {
+        if self.block_until_idle(ctx) == Err(Status::ERROR_DEINITIALIZED) {
             // The session ends, and this goes with its context.
             std::mem::forget(object);
         }
@@ -211,19 +388,42 @@ impl CudaSession {
 
     /// Waits for the work of a stream.
     pub(super) fn wait_for_stream(&mut self, owner: CtxId, stream: StreamId) -> Result<(), Status> {
+        if let Some(over) = self.pause.take_over() {
+            return self.note(owner, over);
+        }
         let entry = self.objects.contexts.get(owner)?;
-        let waited = entry.wait_for_stream(self.stream(owner, stream)?, &self.context.cancel);
-        self.note(owner, waited)
+        if !self.pause.may_suspend() {
+            let waited = entry.wait_for_stream(self.stream(owner, stream)?, &self.context.cancel);
+            return self.note(owner, waited);
+        }
+        let mark = Self::mark(&entry.ctx, self.stream(owner, stream)?);
+        let mark = self.note(owner, mark)?;
+        self.wait_until_reached(owner, vec![mark])
     }
 
-    /// Destroys a context with everything in it, once its work is done.
+    /// Waits for a context's work before something of it is destroyed: an error that has ended it
+    /// does not keep it. What other threads of the guest submit meanwhile is waited for, too: the
+    /// driver would do it in a way that cannot be ended.
+    pub(super) fn settle(&mut self, ctx: CtxId) -> Result<(), Status> {
+        loop {
+            let resumed = self.pause.is_over();
+            match self.wait_idle(ctx) {
+                // Without memory for an event nothing was waited for.
+                Err(
+                    end @ (Status::ERROR_DEINITIALIZED | Status::ERROR_OUT_OF_MEMORY | SUSPENDED),
+                ) => return Err(end),
+                Ok(()) if resumed && !self.is_idle(ctx) => {}
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    /// Destroys a context with everything in it, after [`settle`](CudaSession::settle).
     pub(super) fn destroy_context(&mut self, ctx: CtxId) -> Result<(), Status> {
         self.objects.contexts.get(ctx)?;
-        if self.wait_idle(ctx) == Err(Status::ERROR_DEINITIALIZED) {
-            // The session ends, and the context with it.
-            return Err(Status::ERROR_DEINITIALIZED);
-        }
         self.staging.forget_context(ctx)?;
+        self.objects.blas.take_if(|b| b.ctx == ctx);
+        self.objects.lt.remove(&ctx);
         let entry = self.objects.contexts.remove(ctx)?;
         let destroyed = entry.ctx.destroy();
         // What goes now does not reach the driver any more.
@@ -233,6 +433,9 @@ impl CudaSession {
         }
         self.objects.streams.take_if(|s| s.ctx == ctx);
         self.objects.events.take_if(|e| e.ctx == ctx);
+        self.objects.graphs.take_if(|g| g.ctx == ctx);
+        self.objects.links.take_if(|l| l.ctx == ctx);
+        self.objects.pinned.retain(|_, p| p.ctx != ctx);
         match destroyed {
             // The error that had ended it was reported; the context is gone.
             Err(status) if status.is_sticky() => Ok(()),
@@ -263,6 +466,23 @@ impl BackendSession for CudaSession {
     fn take_error(&mut self, ctx: CtxId) -> Option<Status> {
         self.objects.contexts.get(ctx).ok()?.error
     }
+
+    fn begin(&mut self, may_suspend: bool, over: Option<Result<(), Status>>) {
+        self.pause.begin(may_suspend, over);
+    }
+
+    fn take_wait(&mut self) -> Option<Wait> {
+        self.pause.take_wait()
+    }
+
+    fn has_output(&self) -> bool {
+        self.context.captured.as_ref().is_some_and(|c| c.any())
+    }
+
+    fn must_look(&self) -> bool {
+        // The driver announces nothing.
+        true
+    }
 }
 
 impl Drop for CudaSession {
@@ -271,11 +491,17 @@ impl Drop for CudaSession {
         let objects = std::mem::replace(
             &mut self.objects,
             Objects {
+                links: Table::new(0),
                 functions: Table::new(0),
                 modules: Table::new(0),
                 streams: Table::new(0),
                 events: Table::new(0),
+                graphs: Table::new(0),
+                blas: Table::new(0),
+                lt: BTreeMap::new(),
                 contexts: Table::new(0),
+                mapped: Mapped::new(),
+                pinned: BTreeMap::new(),
             },
         );
         if objects.is_idle() {
@@ -300,9 +526,10 @@ impl Drop for CudaSession {
 
 /// Destroys all that a session owned. Memory that the GPU may still be reading is kept until the
 /// contexts are gone, which undoes the pin; with no work left it is unpinned in the regular way.
-fn destroy(objects: Objects, mut leftovers: Leftovers, idle: bool) {
+fn destroy(mut objects: Objects, mut leftovers: Leftovers, idle: bool) {
     if idle {
         leftovers.unpin();
+        objects.pinned.clear();
     }
     objects.destroy(leftovers.pinned_by());
     drop(leftovers);

@@ -17,7 +17,7 @@ use super::mem::DeviceRange;
 use super::stream::wait_until;
 use super::sys::memory::HostPin;
 use super::sys::object::{DISABLE_TIMING, Event, Stream};
-use crate::arena::Arena;
+use crate::arena::{Arena, Spans};
 use crate::cancel::Cancel;
 
 /// Copies from unpinned memory up to this size do not wait for the GPU, in bytes (CUDA C++ Programming
@@ -46,7 +46,7 @@ struct Queue {
 struct Shared {
     queue: Mutex<Queue>,
     changed: Condvar,
-    arena: Arena,
+    spans: Spans,
     cancel: Arc<Cancel>,
 }
 
@@ -82,7 +82,7 @@ impl Staging {
         let shared = Arc::new(Shared {
             queue,
             changed: Condvar::new(),
-            arena,
+            spans: Spans::new(arena),
             cancel,
         });
         Staging {
@@ -94,14 +94,19 @@ impl Staging {
 
     /// The memory of a span.
     pub fn slice(&self, span: &ArenaSpan) -> Result<Window, Status> {
-        self.shared.arena.slice(span)
+        self.shared.spans.arena().slice(span)
+    }
+
+    /// A span has come: to be called, in the order of the ring, before all else.
+    pub fn begin(&self, span: &ArenaSpan) {
+        self.shared.spans.begin(span);
     }
 
     /// Says that the host is done with a span, once it is done with all before it.
     pub fn done(&self, span: ArenaSpan) {
         let mut queue = self.shared.lock();
         if queue.spans.is_empty() && !queue.watching {
-            self.shared.arena.done(&span);
+            self.shared.spans.done(&span);
         } else {
             queue.spans.push_back(InFlight {
                 span,
@@ -168,7 +173,7 @@ impl Staging {
         if !matches!(self.pin, Pin::Untried) {
             return;
         }
-        self.pin = match HostPin::register(&entry.ctx, self.shared.arena.memory()) {
+        self.pin = match HostPin::register(&entry.ctx, self.shared.spans.arena().memory()) {
             Ok(pin) => Pin::Held { ctx, _pin: pin },
             Err(status) => {
                 tracing::info!(%status, "the staging arena stays unpinned: copies are slower");
@@ -296,7 +301,7 @@ fn watch(shared: &Shared) {
         }
         // After an error of the context the GPU reads nothing more. The guest sees it at its next
         // call.
-        shared.arena.done(&in_flight.span);
+        shared.spans.done(&in_flight.span);
         drop(queue);
         drop(in_flight);
         shared.changed.notify_all();

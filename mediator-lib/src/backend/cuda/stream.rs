@@ -1,5 +1,6 @@
 //! Streams: waiting that can be ended, and pacing.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use vgpu_protocol::Status;
@@ -51,7 +52,7 @@ pub struct PacedStream {
     /// The stream.
     pub stream: Stream,
     submitted: u32,
-    marks: [Option<Event>; 2],
+    marks: [Option<Arc<Event>>; 2],
 }
 
 impl PacedStream {
@@ -63,22 +64,29 @@ impl PacedStream {
         }
     }
 
-    /// Called before each operation.
-    pub fn pace(&mut self, cancel: &Cancel) -> Result<(), Status> {
+    /// What the next operation has to wait for.
+    pub fn due(&self) -> Option<Arc<Event>> {
+        self.marks[0]
+            .clone()
+            .filter(|_| self.submitted + 1 >= OPERATIONS_PER_MARK)
+    }
+
+    /// Called before each operation, after the wait for what was due.
+    pub fn pace(&mut self) -> Result<(), Status> {
         self.submitted += 1;
         if self.submitted < OPERATIONS_PER_MARK {
             return Ok(());
         }
         self.submitted = 0;
         self.marks.swap(0, 1);
-        match &self.marks[1] {
-            Some(mark) => wait_until(cancel, || mark.is_reached())?,
-            None => self.marks[1] = Some(Event::create(self.stream.context(), DISABLE_TIMING)?),
-        }
-        match &self.marks[1] {
-            Some(mark) => mark.record(&self.stream, 0),
-            None => Ok(()),
-        }
+        let mark = match &mut self.marks[1] {
+            Some(mark) => mark,
+            none => none.insert(Arc::new(Event::create(
+                self.stream.context(),
+                DISABLE_TIMING,
+            )?)),
+        };
+        mark.record(&self.stream, 0)
     }
 }
 

@@ -27,7 +27,7 @@ pub fn to_device(space: &AddressSpace, dst: u64, from: &Window) -> Result<(), St
 /// As [`to_device`].
 pub fn from_device(space: &AddressSpace, src: u64, to: &Window) -> Result<(), Status> {
     let (from, bytes) = space
-        .host_range(src, to.len() as u64)
+        .reach(src, to.len() as u64, false)
         .map_err(|_| Status::ERROR_INVALID_VALUE)?;
     // SAFETY: as in `to_device`, in the other direction.
     let copied = unsafe { to.write_from(0, from, bytes) };

@@ -6,14 +6,21 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use cudarc::driver::sys::CUlimit_enum as Limit;
 use vgpu_protocol::Status;
-use vgpu_soft_gpu::AddressSpace;
+use vgpu_soft_gpu::runtime::{LimitError, MAX_PRINTF_BYTES, MAX_STACK_BYTES};
+use vgpu_soft_gpu::{AddressSpace, DeviceRuntime};
 
+use super::order::Order;
+use super::output::Output;
 use crate::budget::Share;
 
 /// The part of a context that work in flight keeps alive.
 pub struct Context {
     /// Its device memory.
     pub space: Arc<AddressSpace>,
+    /// Its kernels' system calls.
+    pub runtime: Arc<DeviceRuntime>,
+    /// Where their text goes.
+    pub output: Arc<Output>,
     sticky: AtomicU32,
     pending: AtomicU32,
 }
@@ -26,8 +33,10 @@ pub struct ContextEntry {
     pub allocations: BTreeMap<u64, Allocation>,
     /// Its share of the address space that the VM's contexts may reserve.
     pub _reservation: Share,
-    /// Number of the last operation on the default stream.
-    pub default_stream_last: u64,
+    /// The device heap's share of the VM's memory, once it is there.
+    pub heap: Option<Share>,
+    /// Order of its work.
+    pub order: Order,
 }
 
 /// One allocation.
@@ -37,9 +46,11 @@ pub struct Allocation {
 }
 
 impl Context {
-    pub fn new(space: AddressSpace) -> Arc<Context> {
+    pub fn new(space: AddressSpace, output: Arc<Output>) -> Arc<Context> {
         Arc::new(Context {
             space: Arc::new(space),
+            runtime: Arc::default(),
+            output,
             sticky: AtomicU32::new(0),
             pending: AtomicU32::new(0),
         })
@@ -68,14 +79,51 @@ impl Context {
     }
 }
 
-/// The only limits that mean something to the software GPU, and what they are.
-pub fn limit(limit: u32) -> Result<u64, Status> {
-    const STACK: u32 = Limit::CU_LIMIT_STACK_SIZE as u32;
-    const PRINTF: u32 = Limit::CU_LIMIT_PRINTF_FIFO_SIZE as u32;
-    const HEAP: u32 = Limit::CU_LIMIT_MALLOC_HEAP_SIZE as u32;
+const STACK: u32 = Limit::CU_LIMIT_STACK_SIZE as u32;
+const PRINTF: u32 = Limit::CU_LIMIT_PRINTF_FIFO_SIZE as u32;
+const HEAP: u32 = Limit::CU_LIMIT_MALLOC_HEAP_SIZE as u32;
+
+/// A limit of the context.
+///
+/// # Errors
+/// `ERROR_UNSUPPORTED_LIMIT` for what the software GPU does not have: dynamic parallelism and an
+/// L2 cache that could be divided.
+pub fn limit(runtime: &DeviceRuntime, limit: u32) -> Result<u64, Status> {
     match limit {
-        STACK => Ok(1024),
-        PRINTF | HEAP => Ok(0),
-        _ => Err(Status::ERROR_NOT_SUPPORTED),
+        STACK => Ok(runtime.stack_bytes()),
+        PRINTF => Ok(runtime.printf_bytes()),
+        HEAP => Ok(runtime.heap_bytes()),
+        _ => Err(unknown(limit)),
+    }
+}
+
+/// Sets a limit; `memory` is what the VM has. Stack and FIFO are clamped to what there can be, as
+/// `cuCtxSetLimit` allows.
+///
+/// # Errors
+/// `ERROR_INVALID_VALUE` once a kernel or a module uses it, and for a heap above `memory`.
+pub fn set_limit(
+    runtime: &DeviceRuntime,
+    limit: u32,
+    value: u64,
+    memory: u64,
+) -> Result<(), Status> {
+    let set = match limit {
+        STACK => runtime.set_stack_bytes(value.min(MAX_STACK_BYTES)),
+        PRINTF => runtime.set_printf_bytes(value.min(MAX_PRINTF_BYTES)),
+        HEAP => runtime.set_heap_bytes(value, memory),
+        _ => return Err(unknown(limit)),
+    };
+    set.map_err(|why| match why {
+        LimitError::InUse | LimitError::TooLarge { .. } => Status::ERROR_INVALID_VALUE,
+    })
+}
+
+/// `ERROR_INVALID_VALUE` for what is no `CUlimit`.
+fn unknown(limit: u32) -> Status {
+    if limit < Limit::CU_LIMIT_MAX as u32 {
+        Status::ERROR_UNSUPPORTED_LIMIT
+    } else {
+        Status::ERROR_INVALID_VALUE
     }
 }

@@ -6,9 +6,14 @@
 
 use cudarc::driver::sys::CUdevice_attribute_enum as Attr;
 use vgpu_protocol::calls::DeviceInfo;
+use vgpu_soft_gpu::launch;
 
 /// CUDA 13.0: the newest whose PTX ISA (9.0) the software GPU reads.
 pub const DRIVER_VERSION: i32 = 13_000;
+
+/// The driver that NVIDIA's release notes pair with that version: programs compare it with what
+/// they need.
+pub const DRIVER_NAME: &str = "580.65.06";
 
 /// `CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK`, in bytes.
 pub const SHARED_BYTES_PER_BLOCK: u32 = 48 << 10;
@@ -27,6 +32,9 @@ pub const MAX_GRID: [u32; 3] = [i32::MAX as u32, 65_535, 65_535];
 
 /// Alignment of rows that `cuMemAllocPitch` makes, in bytes.
 pub const PITCH_ALIGNMENT: u64 = 512;
+
+/// Least and greatest priority of streams; those with the smaller number are taken first.
+pub const PRIORITIES: (i32, i32) = (0, -5);
 
 /// Half of the host's memory: the rest is for the VM and the host itself.
 pub fn default_memory_bytes() -> u64 {
@@ -52,7 +60,7 @@ pub fn info(vm_id: u32, total_bytes: u64, cores: usize) -> DeviceInfo {
             .into_iter()
             .map(|(a, v)| (a as i32, v))
             .collect(),
-        priorities: (0, 0),
+        priorities: PRIORITIES,
     }
 }
 
@@ -84,7 +92,7 @@ fn attributes(cores: usize) -> Vec<(Attr, i32)> {
         (CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, cores),
         (CU_DEVICE_ATTRIBUTE_KERNEL_EXEC_TIMEOUT, 0),
         (CU_DEVICE_ATTRIBUTE_INTEGRATED, 0),
-        (CU_DEVICE_ATTRIBUTE_CAN_MAP_HOST_MEMORY, 0),
+        (CU_DEVICE_ATTRIBUTE_CAN_MAP_HOST_MEMORY, 1),
         (CU_DEVICE_ATTRIBUTE_COMPUTE_MODE, 0),
         (CU_DEVICE_ATTRIBUTE_CONCURRENT_KERNELS, 0),
         (CU_DEVICE_ATTRIBUTE_ECC_ENABLED, 0),
@@ -95,7 +103,10 @@ fn attributes(cores: usize) -> Vec<(Attr, i32)> {
         (CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE, 1_000_000),
         (CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH, 64),
         (CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE, 1 << 20),
-        (CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_MULTIPROCESSOR, 2048),
+        (
+            CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_MULTIPROCESSOR,
+            launch::MAX_THREADS_PER_MULTIPROCESSOR as i32,
+        ),
         (CU_DEVICE_ATTRIBUTE_ASYNC_ENGINE_COUNT, 0),
         (CU_DEVICE_ATTRIBUTE_UNIFIED_ADDRESSING, 1),
         (CU_DEVICE_ATTRIBUTE_TEXTURE_PITCH_ALIGNMENT, 32),
@@ -106,22 +117,26 @@ fn attributes(cores: usize) -> Vec<(Attr, i32)> {
         (CU_DEVICE_ATTRIBUTE_LOCAL_L1_CACHE_SUPPORTED, 1),
         (
             CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR,
-            228 << 10,
+            launch::SHARED_BYTES_PER_MULTIPROCESSOR as i32,
         ),
-        (CU_DEVICE_ATTRIBUTE_MAX_REGISTERS_PER_MULTIPROCESSOR, 65_536),
-        (CU_DEVICE_ATTRIBUTE_MANAGED_MEMORY, 0),
+        (
+            CU_DEVICE_ATTRIBUTE_MAX_REGISTERS_PER_MULTIPROCESSOR,
+            launch::REGISTERS_PER_MULTIPROCESSOR as i32,
+        ),
+        (CU_DEVICE_ATTRIBUTE_MANAGED_MEMORY, 1),
         (CU_DEVICE_ATTRIBUTE_MULTI_GPU_BOARD, 0),
         (CU_DEVICE_ATTRIBUTE_MULTI_GPU_BOARD_GROUP_ID, 0),
         (CU_DEVICE_ATTRIBUTE_HOST_NATIVE_ATOMIC_SUPPORTED, 0),
         (CU_DEVICE_ATTRIBUTE_SINGLE_TO_DOUBLE_PRECISION_PERF_RATIO, 2),
         (CU_DEVICE_ATTRIBUTE_PAGEABLE_MEMORY_ACCESS, 0),
-        (CU_DEVICE_ATTRIBUTE_CONCURRENT_MANAGED_ACCESS, 0),
+        (CU_DEVICE_ATTRIBUTE_CONCURRENT_MANAGED_ACCESS, 1),
         (CU_DEVICE_ATTRIBUTE_COMPUTE_PREEMPTION_SUPPORTED, 0),
         (
             CU_DEVICE_ATTRIBUTE_CAN_USE_HOST_POINTER_FOR_REGISTERED_MEM,
             0,
         ),
-        (CU_DEVICE_ATTRIBUTE_COOPERATIVE_LAUNCH, 0),
+        (CU_DEVICE_ATTRIBUTE_COOPERATIVE_LAUNCH, 1),
+        (CU_DEVICE_ATTRIBUTE_COOPERATIVE_MULTI_DEVICE_LAUNCH, 0),
         (
             CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN,
             SHARED_BYTES_PER_BLOCK_OPTIN as i32,
@@ -133,10 +148,16 @@ fn attributes(cores: usize) -> Vec<(Attr, i32)> {
             0,
         ),
         (CU_DEVICE_ATTRIBUTE_DIRECT_MANAGED_MEM_ACCESS_FROM_HOST, 0),
-        (CU_DEVICE_ATTRIBUTE_VIRTUAL_ADDRESS_MANAGEMENT_SUPPORTED, 0),
-        (CU_DEVICE_ATTRIBUTE_MAX_BLOCKS_PER_MULTIPROCESSOR, 32),
-        (CU_DEVICE_ATTRIBUTE_RESERVED_SHARED_MEMORY_PER_BLOCK, 1024),
-        (CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED, 0),
+        (CU_DEVICE_ATTRIBUTE_VIRTUAL_ADDRESS_MANAGEMENT_SUPPORTED, 1),
+        (
+            CU_DEVICE_ATTRIBUTE_MAX_BLOCKS_PER_MULTIPROCESSOR,
+            launch::MAX_BLOCKS_PER_MULTIPROCESSOR as i32,
+        ),
+        (
+            CU_DEVICE_ATTRIBUTE_RESERVED_SHARED_MEMORY_PER_BLOCK,
+            launch::RESERVED_SHARED_BYTES as i32,
+        ),
+        (CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED, 1),
         (CU_DEVICE_ATTRIBUTE_CLUSTER_LAUNCH, 0),
         (CU_DEVICE_ATTRIBUTE_UNIFIED_FUNCTION_POINTERS, 0),
     ]

@@ -1,12 +1,59 @@
-//! What a launch must satisfy.
+//! Launches, and what they must satisfy.
+
+use std::sync::Arc;
 
 use vgpu_protocol::Status;
+use vgpu_protocol::calls::{CtxId, FunctionId, StreamId};
+use vgpu_soft_gpu::LaunchConfig;
 
 use super::device;
-use super::session::FunctionEntry;
+use super::op::Work;
+use super::session::{FunctionEntry, SoftSession};
+
+impl SoftSession {
+    /// `cuLaunchKernel`, and `cuLaunchCooperativeKernel`: of that, no more blocks than are in progress at once.
+    pub(super) fn launch(
+        &mut self,
+        ctx: CtxId,
+        function: FunctionId,
+        config: LaunchConfig,
+        stream: StreamId,
+        cooperative: bool,
+        params: &[u8],
+    ) -> Result<(), Status> {
+        let owner = self.stream_ctx(ctx, stream)?;
+        let entry = self.functions.get(function)?;
+        if entry.ctx != owner {
+            return Err(Status::ERROR_INVALID_HANDLE);
+        }
+        let (grid, block, shared) = (config.grid, config.block, config.dynamic_shared_bytes);
+        check(entry, grid, block, shared, params)?;
+        if cooperative {
+            let most = self
+                .backend
+                .gpu
+                .resident_blocks(&entry.function, block, shared);
+            let blocks = grid
+                .iter()
+                .fold(1u64, |n, g| n.saturating_mul(u64::from(*g)));
+            if blocks > most {
+                return Err(Status::ERROR_COOPERATIVE_LAUNCH_TOO_LARGE);
+            }
+        }
+        let work = Work::Launch {
+            function: Arc::clone(&entry.function),
+            count: Arc::clone(&entry.count),
+            config,
+            cooperative,
+            params: params.to_vec(),
+        };
+        self.submit(ctx, stream, work, false)?;
+        Ok(())
+    }
+}
 
 /// What `cuLaunchKernel` documents as `ERROR_INVALID_VALUE`.
-pub(super) fn check(
+fn check(
     entry: &FunctionEntry,
     grid: [u32; 3],
     block: [u32; 3],

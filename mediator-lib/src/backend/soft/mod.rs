@@ -3,29 +3,43 @@
 //! | module | holds |
 //! |---|---|
 //! | [`device`] | what the software GPU says of itself |
-//! | [`engine`] | the queue in which a session's work runs, in order, beside its worker |
+//! | [`engine`] | the scheduler of a session's work, beside its worker |
+//! | [`order`] | what streams order |
 //! | [`op`] | one piece of such work |
+//! | [`graph`] | executable graphs |
 //! | [`ctx`] | contexts |
 //! | [`copy`] | raw copies between arena and device memory (the backend's only unsafe code) |
 //! | [`module`], [`launch`] | modules and kernels, what a launch must satisfy |
+//! | [`link`] | the linker |
+//! | [`output`] | text of kernels on its way to the guest |
+//! | [`blas`], [`routine`] | cuBLAS: products, everything else |
+//! | [`mapped`] | physical memory and where it is mapped |
 //! | [`session`] | the session's tables and helpers |
 //! | [`calls`] | the bodies of the call table's rows |
 
+mod blas;
+mod blas_lt;
 mod calls;
 mod copy;
 mod ctx;
 mod device;
 mod engine;
+mod graph;
 mod launch;
+mod link;
+mod mapped;
 mod module;
 mod op;
+mod order;
+mod output;
+mod routine;
 mod session;
 
 use std::io;
 use std::sync::Arc;
 
 use vgpu_protocol::Status;
-use vgpu_protocol::limits::MAX_RESERVED_BYTES;
+use vgpu_protocol::limits::{MAX_MAPPINGS, MAX_RESERVED_BYTES};
 use vgpu_soft_gpu::Gpu;
 
 use super::{Backend, BackendSession, SessionContext};
@@ -38,6 +52,8 @@ pub struct SoftBackend {
     memory_bytes: u64,
     /// Address space for contexts.
     reservations: Arc<Budget>,
+    /// Mappings of physical memory, and reservations: counted, not in bytes.
+    mappings: Arc<Budget>,
 }
 
 impl SoftBackend {
@@ -48,6 +64,7 @@ impl SoftBackend {
             gpu: Gpu::new(threads)?,
             memory_bytes: device::default_memory_bytes(),
             reservations: Budget::new(MAX_RESERVED_BYTES),
+            mappings: Budget::new(MAX_MAPPINGS),
         }))
     }
 }

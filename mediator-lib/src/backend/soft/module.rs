@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use cudarc::driver::sys::CUfunction_attribute_enum as FuncAttr;
 use vgpu_protocol::Status;
-use vgpu_protocol::calls::{CtxId, FunctionId, FunctionInfo, ModuleId, ModuleLoaded, StreamId};
+use vgpu_protocol::calls::{
+    CtxId, DevPtr, FunctionId, FunctionInfo, HostMemoryCalls, ModuleId, ModuleLoaded,
+};
 use vgpu_protocol::limits::MAX_JIT_LOG_BYTES;
-use vgpu_soft_gpu::{Function, LoadError, LoadOptions, Module};
+use vgpu_soft_gpu::{AllocError, Function, LoadError, LoadOptions, Module};
 
 use super::device;
 use super::op::Work;
@@ -17,11 +19,55 @@ impl SoftSession {
         let entry = self.current(ctx)?;
         let space = Arc::clone(&entry.shared.space);
         let before = space.used();
-        let module = match Module::load(image, &LoadOptions::default(), &space) {
-            Ok(module) => module,
-            Err(error) => return Ok(load_failure(&error)),
+        // Managed variables lie where the guest's program reaches them, too.
+        let mut managed = ((0, DevPtr(0)), 0);
+        let mut find = |bytes| {
+            let found = self.host_alloc(ctx, bytes);
+            let (at, address) = found.map_err(|_| AllocError::OutOfMemory {
+                requested: bytes,
+                free: self.context.heap.free_bytes(),
+                limit: self.context.heap.bytes(),
+            })?;
+            managed = ((at, address), bytes);
+            Ok(address.0)
         };
+        let options = LoadOptions::default();
+        let loaded = Module::load_beside(image, &options, &space, Some(&mut find));
+        let loaded = match loaded {
+            Ok(module) => self.keep_module(ctx, module, before),
+            Err(error) => Ok(load_failure(&error)),
+        };
+        match loaded {
+            Ok(loaded) if loaded.status == 0 => Ok(ModuleLoaded {
+                managed: managed.0,
+                managed_bytes: managed.1,
+                ..loaded
+            }),
+            failed => {
+                // Nothing has run that could use it.
+                self.mapped.unified.close_window(managed.0.1.0);
+                self.pinned.remove(&managed.0.1.0);
+                failed
+            }
+        }
+    }
+
+    /// Puts a loaded module into the table. Its context's memory had `before` bytes in use without it.
+    fn keep_module(
+        &mut self,
+        ctx: CtxId,
+        module: Module,
+        before: u64,
+    ) -> Result<ModuleLoaded, Status> {
+        let space = Arc::clone(&self.current(ctx)?.shared.space);
         let globals = space.used().saturating_sub(before);
+        if module.uses_heap() && !self.create_heap(ctx)? {
+            return Ok(ModuleLoaded {
+                status: Status::ERROR_SHARED_OBJECT_INIT_FAILED.0,
+                error_log: "no memory for the device heap (CU_LIMIT_MALLOC_HEAP_SIZE)".into(),
+                ..ModuleLoaded::default()
+            });
+        }
         let Some(share) = self.context.budget.take(globals) else {
             return Err(Status::ERROR_OUT_OF_MEMORY);
         };
@@ -35,8 +81,26 @@ impl SoftSession {
             status: 0,
             module: id,
             info_log,
-            error_log: String::new(),
+            ..ModuleLoaded::default()
         })
+    }
+
+    /// Makes the context's heap; false where the VM has no memory for it.
+    fn create_heap(&mut self, ctx: CtxId) -> Result<bool, Status> {
+        let entry = self.current(ctx)?;
+        let runtime = Arc::clone(&entry.shared.runtime);
+        let space = Arc::clone(&entry.shared.space);
+        if runtime.has_heap() {
+            return Ok(true);
+        }
+        let Some(share) = self.context.budget.take(runtime.heap_bytes()) else {
+            return Ok(false);
+        };
+        if runtime.create_heap(&space).is_err() {
+            return Ok(false);
+        }
+        self.current_mut(ctx)?.heap = Some(share);
+        Ok(true)
     }
 
     pub(super) fn unload_module(&mut self, module: ModuleId) -> Result<(), Status> {
@@ -46,8 +110,7 @@ impl SoftSession {
             module: entry.module,
             share: entry.share,
         };
-        self.last_free = self.submit(entry.ctx, StreamId(0), work, true)?;
-        Ok(())
+        self.submit_free(entry.ctx, work).map(|_| ())
     }
 
     pub(super) fn get_function(
@@ -77,6 +140,7 @@ impl SoftSession {
             module,
             function,
             max_dynamic_shared,
+            count: self.context.counters.kernel(name),
         };
         Ok(FunctionInfo {
             function: self.functions.add(entry)?,
@@ -114,14 +178,15 @@ impl SoftSession {
     }
 }
 
-fn cut(log: &str) -> String {
+pub(super) fn cut(log: &str) -> String {
     let end = (0..=log.len().min(MAX_JIT_LOG_BYTES as usize))
         .rev()
         .find(|i| log.is_char_boundary(*i));
     log[..end.unwrap_or(0)].to_owned()
 }
 
-fn load_failure(error: &LoadError) -> ModuleLoaded {
+/// The status and the error log of a load that failed.
+pub(super) fn failure(error: &LoadError) -> (Status, String) {
     let status = match error {
         LoadError::InvalidPtx { .. } => Status::ERROR_INVALID_PTX,
         LoadError::UnsupportedPtxVersion { .. } => Status::ERROR_UNSUPPORTED_PTX_VERSION,
@@ -129,15 +194,19 @@ fn load_failure(error: &LoadError) -> ModuleLoaded {
         LoadError::OutOfMemory(_) => Status::ERROR_OUT_OF_MEMORY,
         _ => Status::ERROR_INVALID_IMAGE,
     };
-    let error_log = match error {
+    let log = match error {
         LoadError::InvalidPtx { log, .. } => cut(log),
         other => cut(&other.to_string()),
     };
+    (status, log)
+}
+
+fn load_failure(error: &LoadError) -> ModuleLoaded {
+    let (status, error_log) = failure(error);
     ModuleLoaded {
         status: status.0,
-        module: ModuleId(0),
-        info_log: String::new(),
         error_log,
+        ..ModuleLoaded::default()
     }
 }
 

@@ -183,7 +183,7 @@ pub fn unknown_calls_are_refused<M: Machine>() {
     let m = M::start(Spec::default());
     let guest = Guest::claim(&m, 0);
     guest.hello();
-    for opcode in [0u16, 0x0004, 0x00ff, 0x0100, 0x7fff, 0xffff] {
+    for opcode in [0u16, 0x0004, 0x002f, 0x7ffe, 0x7fff, 0xffff] {
         let (status, payload) = guest.ask(opcode, CtxId(0), &[1; 24]);
         assert_eq!(
             (status, payload.len()),

@@ -2,6 +2,8 @@
 //! device alone in this process and the device in QEMU.
 
 #[allow(missing_docs, reason = "the names say it")]
+pub mod bounded;
+#[allow(missing_docs, reason = "the names say it")]
 pub mod calls;
 #[allow(missing_docs, reason = "the names say it")]
 pub mod channels;
@@ -22,6 +24,7 @@ macro_rules! device_bodies {
             registers::other_sizes_and_alignments_reach_nothing,
             registers::holes_read_zero_and_ignore_writes,
             registers::the_reset_key,
+            registers::a_library_of_another_build,
             channels::claim_and_release,
             channels::a_claim_clears_the_indices,
             channels::a_claimed_channel_cannot_be_claimed,
@@ -58,6 +61,12 @@ macro_rules! device_bodies {
             hostile::a_ring_rewritten_while_it_is_read,
             hostile::words_of_the_host_rewritten,
             hostile::doorbell_floods,
+            bounded::a_guest_that_rings_without_writing,
+            bounded::a_guest_that_does_nothing_wakes_nobody,
+            bounded::a_guest_that_holds_its_ring_full,
+            bounded::a_guest_that_claims_all_channels,
+            bounded::a_reset_under_load_leaves_nothing,
+            bounded::bars_that_are_hidden_while_work_is_in_flight,
             interrupts::a_parked_guest_is_interrupted,
             interrupts::nobody_is_interrupted_who_did_not_ask,
             interrupts::channels_have_their_own_bits,

@@ -156,3 +156,13 @@ pub fn the_reset_key<M: Machine>() {
     assert_eq!(m.reg(Reg::Scratch), 0);
     m.wait_free(0);
 }
+
+pub fn a_library_of_another_build<M: Machine>() {
+    let m = M::start(Spec::default());
+    m.set_reg(Reg::GuestHash, 0x1234_5678);
+    assert!(m.logged("protocol hashes differ: it has ...12345678"));
+    // Said once: every program of the guest would say it again.
+    m.set_reg(Reg::GuestHash, 0x8765_4321);
+    assert!(!m.logged("87654321"));
+    m.claim(0);
+}

@@ -18,6 +18,7 @@ Usage: cuda-kernels [options] PTX-DIRECTORY
   --repeat N        run all N times
   --count-calls     print how often each function of the driver was called
   --hang            take most of the device's memory, launch a kernel without an end, and wait to be killed
+  --device          print the name of the device, and run nothing
   --list            print the names of the kernels";
 
 struct Options {
@@ -59,6 +60,11 @@ fn options() -> Result<Option<Options>> {
             "--repeat" => options.repeat = number(value()?)?,
             "--count-calls" => options.count_calls = true,
             "--hang" => options.hang = true,
+            "--device" => {
+                cuda::init()?;
+                println!("device: {}", cuda::device_name()?);
+                return Ok(None);
+            }
             "--list" => {
                 CASES.iter().for_each(|case| println!("{}", case.name));
                 return Ok(None);

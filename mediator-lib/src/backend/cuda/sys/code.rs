@@ -1,7 +1,7 @@
 //! Modules, kernels and launches.
 
-use std::ffi::{CString, c_void};
-use std::ptr::{null_mut, without_provenance_mut};
+use std::ffi::{CStr, CString, c_uint, c_void};
+use std::ptr::{null, null_mut, without_provenance_mut};
 use std::sync::Arc;
 
 use cudarc::driver::sys;
@@ -11,6 +11,7 @@ use vgpu_protocol::limits::{MAX_JIT_LOG_BYTES, MAX_PARAM_BYTES};
 use super::object::{Context, Stream};
 use super::{check, need, text_until_nul};
 use crate::backend::cuda::image::CheckedImage;
+use crate::backend::launch_attributes::Checked;
 
 /// A loaded module; unloaded on drop.
 #[derive(Debug)]
@@ -33,16 +34,17 @@ pub struct JitLogs {
     pub error: String,
 }
 
-const INFO_LOG_BUFFER: u32 = sys::CUjit_option::CU_JIT_INFO_LOG_BUFFER as u32;
-const INFO_LOG_BYTES: u32 = sys::CUjit_option::CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES as u32;
-const ERROR_LOG_BUFFER: u32 = sys::CUjit_option::CU_JIT_ERROR_LOG_BUFFER as u32;
-const ERROR_LOG_BYTES: u32 = sys::CUjit_option::CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES as u32;
+pub(super) const INFO_LOG_BUFFER: u32 = sys::CUjit_option::CU_JIT_INFO_LOG_BUFFER as u32;
+pub(super) const INFO_LOG_BYTES: u32 = sys::CUjit_option::CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES as u32;
+pub(super) const ERROR_LOG_BUFFER: u32 = sys::CUjit_option::CU_JIT_ERROR_LOG_BUFFER as u32;
+pub(super) const ERROR_LOG_BYTES: u32 =
+    sys::CUjit_option::CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES as u32;
 
 /// A JIT option whose value is a number that the driver only reads.
 #[derive(Clone, Copy, Debug)]
 pub struct NumericOption {
     /// `CUjit_option`.
-    option: u32,
+    pub(super) option: u32,
     /// Its value.
     value: u32,
 }
@@ -80,6 +82,11 @@ impl NumericOption {
             .iter()
             .any(|n| *n as u32 == option)
             .then_some(NumericOption { option, value })
+    }
+
+    /// Its value as the driver takes it: a number in a pointer.
+    pub(super) fn as_pointer(&self) -> *mut c_void {
+        without_provenance_mut(self.value as usize)
     }
 }
 
@@ -119,11 +126,7 @@ impl Module {
             log_bytes,
         ];
         numbers.extend(options.iter().map(|o| o.option));
-        values.extend(
-            options
-                .iter()
-                .map(|o| without_provenance_mut(o.value as usize)),
-        );
+        values.extend(options.iter().map(NumericOption::as_pointer));
         let mut raw = null_mut();
         // SAFETY:
         // - the image is what its own headers say it is, and ends where they say (`CheckedImage`);
@@ -165,6 +168,33 @@ impl Module {
         check(unsafe { f(raw) })
     }
 
+    /// `cuModuleEnumerateFunctions` and `cuFuncGetName` of each (CUDA 12.4).
+    pub fn functions(&self) -> Result<Vec<String>, Status> {
+        let _alive = self.ctx.enter()?;
+        let functions = self.ctx.functions();
+        let (count_of, list, name_of) = (
+            need(functions.cuModuleGetFunctionCount)?,
+            need(functions.cuModuleEnumerateFunctions)?,
+            need(functions.cuFuncGetName)?,
+        );
+        let mut count = 0;
+        // SAFETY: a module of a context that is alive; writes one number.
+        check(unsafe { count_of(&mut count, self.raw) })?;
+        let mut all = vec![null_mut(); count as usize];
+        // SAFETY: as before; writes at most `count` handles, for which there is room.
+        check(unsafe { list(all.as_mut_ptr(), count, self.raw) })?;
+        let mut names = Vec::with_capacity(all.len());
+        for function in all.into_iter().filter(|f| !f.is_null()) {
+            let mut name = null();
+            // SAFETY: a kernel of the module, whose context is alive; writes one pointer.
+            check(unsafe { name_of(&mut name, function) })?;
+            // SAFETY: the driver's text, NUL-terminated, which lives as long as the kernel.
+            let name = unsafe { CStr::from_ptr(name) };
+            names.push(name.to_string_lossy().into_owned());
+        }
+        Ok(names)
+    }
+
     /// `cuModuleGetGlobal`: address and size in bytes.
     pub fn global(&self, name: &str) -> Result<(u64, u64), Status> {
         let _alive = self.ctx.enter()?;
@@ -174,6 +204,18 @@ impl Module {
         // SAFETY: a module of a context that is alive, a NUL-terminated name; writes two numbers.
         check(unsafe { f(&mut address, &mut bytes, self.raw, name.as_ptr()) })?;
         Ok((address, bytes as u64))
+    }
+
+    /// Whether a variable is a managed one: `CU_POINTER_ATTRIBUTE_IS_MANAGED`.
+    pub fn is_managed(&self, address: u64) -> Result<bool, Status> {
+        let _alive = self.ctx.enter()?;
+        let f = need(self.ctx.functions().cuPointerGetAttribute)?;
+        let mut managed = 0u32;
+        let attribute = sys::CUpointer_attribute::CU_POINTER_ATTRIBUTE_IS_MANAGED;
+        // SAFETY: in a context that is alive; this attribute is a 32-bit number (a bool in older
+        // headers, which is shorter), and the address is only looked up.
+        check(unsafe { f((&raw mut managed).cast(), attribute as u32, address) })?;
+        Ok(managed & 0xff != 0)
     }
 }
 
@@ -264,9 +306,7 @@ impl Function {
     /// `cuLaunchKernel` with a block of parameters.
     pub fn launch(
         &self,
-        grid: [u32; 3],
-        block: [u32; 3],
-        shared_bytes: u32,
+        shape: Shape,
         stream: &Stream,
         params: &LaunchParams<'_>,
     ) -> Result<(), Status> {
@@ -276,19 +316,8 @@ impl Function {
             return Err(Status::ERROR_INVALID_HANDLE);
         }
         let mut bytes = params.0.len();
-        let mut extra: [*mut c_void; 5] = [
-            without_provenance_mut(1), // CU_LAUNCH_PARAM_BUFFER_POINTER
-            params.0.as_ptr().cast_mut().cast(),
-            without_provenance_mut(2), // CU_LAUNCH_PARAM_BUFFER_SIZE
-            (&raw mut bytes).cast(),
-            null_mut(), // CU_LAUNCH_PARAM_END
-        ];
-        let extra = if bytes == 0 {
-            null_mut()
-        } else {
-            extra.as_mut_ptr()
-        };
-        let ([gx, gy, gz], [bx, by, bz]) = (grid, block);
+        let mut extra = params.extra(&mut bytes);
+        let ([gx, gy, gz], [bx, by, bz], shared_bytes) = shape;
         // SAFETY:
         // - kernel and stream belong to the one context, which is alive and current;
         // - the parameter buffer is as long as the size beside it says, is only read, and is copied
@@ -308,9 +337,80 @@ impl Function {
                 shared_bytes,
                 stream.raw,
                 null_mut(),
-                extra,
+                extra.as_mut_ptr(),
             )
         })
+    }
+
+    /// `cuLaunchKernelEx` with a block of parameters.
+    pub fn launch_with(
+        &self,
+        shape: Shape,
+        stream: &Stream,
+        attributes: &Checked,
+        params: &LaunchParams<'_>,
+    ) -> Result<(), Status> {
+        let _alive = stream.context().enter()?;
+        let f = need(stream.context().functions().cuLaunchKernelEx)?;
+        if !Arc::ptr_eq(stream.context(), &self.module.ctx) {
+            return Err(Status::ERROR_INVALID_HANDLE);
+        }
+        let mut list: Vec<sys::CUlaunchAttribute> = attributes
+            .plain
+            .iter()
+            .map(|(id, value)| attribute(*id, *value))
+            .collect();
+        if attributes.cooperative {
+            let id = sys::CUlaunchAttributeID_enum::CU_LAUNCH_ATTRIBUTE_COOPERATIVE;
+            list.push(attribute(id, [1, 0, 0, 0, 0, 0, 0, 0]));
+        }
+        if let Some([x, y, z]) = attributes.cluster {
+            let id = sys::CUlaunchAttributeID_enum::CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION;
+            let value = [
+                u64::from(x) | u64::from(y) << 32,
+                z.into(),
+                0,
+                0,
+                0,
+                0,
+                0,
+                0,
+            ];
+            list.push(attribute(id, value));
+        }
+        let ([gx, gy, gz], [bx, by, bz], shared_bytes) = shape;
+        let config = sys::CUlaunchConfig {
+            gridDimX: gx,
+            gridDimY: gy,
+            gridDimZ: gz,
+            blockDimX: bx,
+            blockDimY: by,
+            blockDimZ: bz,
+            sharedMemBytes: shared_bytes,
+            hStream: stream.raw,
+            attrs: list.as_mut_ptr(),
+            numAttrs: list.len() as c_uint,
+        };
+        let mut bytes = params.0.len();
+        let mut extra = params.extra(&mut bytes);
+        // SAFETY: as for `launch`. The list has as many entries as the number beside it says and lives
+        // until the call returns; none of them holds a handle or an address (`launch_attributes`).
+        check(unsafe { f(&raw const config, self.raw, null_mut(), extra.as_mut_ptr()) })
+    }
+}
+
+/// Grid, block, and bytes of dynamic shared memory.
+pub type Shape = ([u32; 3], [u32; 3], u32);
+
+/// An attribute in the driver's form.
+fn attribute(id: sys::CUlaunchAttributeID, value: [u64; 8]) -> sys::CUlaunchAttribute {
+    const { assert!(size_of::<sys::CUlaunchAttributeValue>() == 64) };
+    // SAFETY: a union of plain numbers and addresses of the same size: every pattern is a value.
+    let value = unsafe { std::mem::transmute::<[u64; 8], sys::CUlaunchAttributeValue>(value) };
+    sys::CUlaunchAttribute {
+        id,
+        pad: [0; 4],
+        value,
     }
 }
 
@@ -319,6 +419,23 @@ impl Function {
 pub struct LaunchParams<'a>(&'a [u8]);
 
 impl<'a> LaunchParams<'a> {
+    /// The list by which a launch is told where the block is; nothing but its end where there is none.
+    /// `bytes` is the block's length, to which the list points.
+    fn extra(&self, bytes: &mut usize) -> [*mut c_void; 5] {
+        // CU_LAUNCH_PARAM_END.
+        let end = null_mut();
+        if *bytes == 0 {
+            return [end; 5];
+        }
+        [
+            without_provenance_mut(1), // CU_LAUNCH_PARAM_BUFFER_POINTER
+            self.0.as_ptr().cast_mut().cast(),
+            without_provenance_mut(2), // CU_LAUNCH_PARAM_BUFFER_SIZE
+            std::ptr::from_mut(bytes).cast(),
+            end,
+        ]
+    }
+
     /// The part of a block that the layout covers, up to the end of the last parameter.
     ///
     /// # Errors

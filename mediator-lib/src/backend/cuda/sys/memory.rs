@@ -329,6 +329,36 @@ impl HostPin {
     }
 }
 
+/// `CU_MEMHOSTREGISTER_DEVICEMAP`: mapped into the address space of the GPU.
+const DEVICEMAP: u32 = 2;
+
+impl HostPin {
+    /// `cuMemHostRegister` of memory that the GPU is to reach under its address here.
+    ///
+    /// # Errors
+    /// `ERROR_NOT_SUPPORTED` where the GPU would have another address for it
+    /// (`CU_DEVICE_ATTRIBUTE_CAN_USE_HOST_POINTER_FOR_REGISTERED_MEM` is 0).
+    pub fn register_mapped(ctx: &Arc<Context>, window: &Window) -> Result<HostPin, Status> {
+        let _alive = ctx.enter()?;
+        let f = need(ctx.functions().cuMemHostRegister_v2)?;
+        let address_of = need(ctx.functions().cuMemHostGetDevicePointer_v2)?;
+        need(ctx.functions().cuMemHostUnregister)?;
+        // SAFETY: as in `register`.
+        check(unsafe { f(window.base().cast(), window.len(), PORTABLE | DEVICEMAP) })?;
+        let pin = HostPin {
+            ctx: Arc::clone(ctx),
+            window: *window,
+        };
+        let mut address = 0;
+        // SAFETY: writes one number; the memory was just registered.
+        check(unsafe { address_of(&mut address, window.base().cast(), 0) })?;
+        if address != window.base() as u64 {
+            return Err(Status::ERROR_NOT_SUPPORTED);
+        }
+        Ok(pin)
+    }
+}
+
 impl Drop for HostPin {
     fn drop(&mut self) {
         let Ok(_alive) = self.ctx.enter() else { return };
@@ -339,6 +369,7 @@ impl Drop for HostPin {
     }
 }
 
-fn size(bytes: u64) -> Result<usize, Status> {
+/// A number of bytes as the driver takes it.
+pub fn size(bytes: u64) -> Result<usize, Status> {
     usize::try_from(bytes).map_err(|_| Status::ERROR_INVALID_VALUE)
 }

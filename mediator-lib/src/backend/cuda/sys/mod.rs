@@ -11,9 +11,14 @@
 //! | module | holds |
 //! |---|---|
 //! | this one | the loaded library and its functions |
+//! | [`blas`] | the host's cuBLAS |
 //! | [`object`] | contexts, streams, events |
 //! | [`code`] | modules, kernels, launches |
+//! | [`nvml`] | temperature, power and the like, from the driver's other library |
+//! | [`order`] | functions and words of memory in stream order, graphs |
+//! | [`link`] | the linker |
 //! | [`memory`] | allocations, copies, sets, pinned host memory |
+//! | [`virtual_memory`] | reserved addresses, physical memory, mappings |
 //!
 //! How they stay safe:
 //! * a driver's handle is never seen outside of this folder and never comes from a guest;
@@ -23,14 +28,19 @@
 //!   only a check against the context's allocations makes. That matters more than it seems: with
 //!   unified addressing `cuMemcpy*` takes a host address where a device address is expected.
 
-use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
+use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_ulonglong, c_void};
 
 use cudarc::driver::sys;
 use vgpu_protocol::Status;
 
+pub mod blas;
 pub mod code;
+pub mod link;
 pub mod memory;
+pub mod nvml;
 pub mod object;
+pub mod order;
+pub mod virtual_memory;
 
 /// Why the library cannot be used.
 #[derive(Debug)]
@@ -125,14 +135,27 @@ functions! {
 
         cuModuleLoadDataEx(module: *mut sys::CUmodule, image: *const c_void, count: c_uint,
             options: *mut c_uint [*mut sys::CUjit_option], values: *mut *mut c_void);
+        cuLinkCreate_v2(count: c_uint, options: *mut c_uint [*mut sys::CUjit_option], values: *mut *mut c_void,
+            link: *mut sys::CUlinkState);
+        cuLinkAddData_v2(link: sys::CUlinkState, kind: c_uint [sys::CUjitInputType], data: *mut c_void, bytes: usize,
+            name: *const c_char, count: c_uint, options: *mut c_uint [*mut sys::CUjit_option], values: *mut *mut c_void);
+        cuLinkComplete(link: sys::CUlinkState, image: *mut *mut c_void, bytes: *mut usize);
+        cuLinkDestroy(link: sys::CUlinkState);
         cuModuleUnload(module: sys::CUmodule);
         cuModuleGetFunction(function: *mut sys::CUfunction, module: sys::CUmodule, name: *const c_char);
+        cuModuleGetFunctionCount(count: *mut c_uint, module: sys::CUmodule);
+        cuModuleEnumerateFunctions(functions: *mut sys::CUfunction, count: c_uint, module: sys::CUmodule);
+        cuFuncGetName(name: *mut *const c_char, function: sys::CUfunction);
         cuModuleGetGlobal_v2(address: *mut sys::CUdeviceptr, bytes: *mut usize, module: sys::CUmodule, name: *const c_char);
+        cuPointerGetAttribute(value: *mut c_void, attribute: c_uint [sys::CUpointer_attribute], at: sys::CUdeviceptr);
         cuFuncGetAttribute(value: *mut c_int, attribute: c_uint [sys::CUfunction_attribute], function: sys::CUfunction);
         cuFuncSetAttribute(function: sys::CUfunction, attribute: c_uint [sys::CUfunction_attribute], value: c_int);
         cuFuncGetParamInfo(function: sys::CUfunction, index: usize, offset: *mut usize, bytes: *mut usize);
         cuLaunchKernel(function: sys::CUfunction, grid_x: c_uint, grid_y: c_uint, grid_z: c_uint,
             block_x: c_uint, block_y: c_uint, block_z: c_uint, shared_bytes: c_uint, stream: sys::CUstream,
+            params: *mut *mut c_void, extra: *mut *mut c_void);
+
+        cuLaunchKernelEx(config: *const sys::CUlaunchConfig, function: sys::CUfunction,
             params: *mut *mut c_void, extra: *mut *mut c_void);
 
         cuMemGetInfo_v2(free: *mut usize, total: *mut usize);
@@ -150,12 +173,41 @@ functions! {
         cuMemsetD2D32Async(to: sys::CUdeviceptr, pitch: usize, value: u32, width: usize, height: usize, stream: sys::CUstream);
         cuMemHostRegister_v2(base: *mut c_void, bytes: usize, flags: c_uint);
         cuMemHostUnregister(base: *mut c_void);
+        cuMemHostGetDevicePointer_v2(address: *mut sys::CUdeviceptr, host: *mut c_void, flags: c_uint);
+
+        cuMemAddressReserve(address: *mut sys::CUdeviceptr, bytes: usize, align: usize, hint: sys::CUdeviceptr, flags: c_ulonglong);
+        cuMemAddressFree(address: sys::CUdeviceptr, bytes: usize);
+        cuMemCreate(handle: *mut sys::CUmemGenericAllocationHandle, bytes: usize,
+            properties: *const sys::CUmemAllocationProp, flags: c_ulonglong);
+        cuMemRelease(handle: sys::CUmemGenericAllocationHandle);
+        cuMemMap(address: sys::CUdeviceptr, bytes: usize, offset: usize,
+            handle: sys::CUmemGenericAllocationHandle, flags: c_ulonglong);
+        cuMemUnmap(address: sys::CUdeviceptr, bytes: usize);
+        cuMemSetAccess(address: sys::CUdeviceptr, bytes: usize, access: *const sys::CUmemAccessDesc, count: usize);
+        cuMemGetAllocationGranularity(bytes: *mut usize, properties: *const sys::CUmemAllocationProp,
+            option: c_uint [sys::CUmemAllocationGranularity_flags]);
 
         cuStreamCreateWithPriority(stream: *mut sys::CUstream, flags: c_uint, priority: c_int);
         cuStreamDestroy_v2(stream: sys::CUstream);
         cuStreamQuery(stream: sys::CUstream);
         cuStreamSynchronize(stream: sys::CUstream);
         cuStreamWaitEvent(stream: sys::CUstream, event: sys::CUevent, flags: c_uint);
+
+        cuLaunchHostFunc(stream: sys::CUstream, function: sys::CUhostFn, data: *mut c_void);
+        cuStreamBatchMemOp_v2(stream: sys::CUstream, count: c_uint, operations: *mut sys::CUstreamBatchMemOpParams, flags: c_uint);
+        cuStreamBeginCapture_v2(stream: sys::CUstream, mode: c_uint [sys::CUstreamCaptureMode]);
+        cuStreamEndCapture(stream: sys::CUstream, graph: *mut sys::CUgraph);
+        cuStreamGetCaptureInfo_v3(stream: sys::CUstream, status: *mut c_uint [*mut sys::CUstreamCaptureStatus], id: *mut u64 [*mut sys::cuuint64_t],
+            graph: *mut sys::CUgraph, nodes: *mut *const sys::CUgraphNode, edges: *mut *const sys::CUgraphEdgeData, count: *mut usize);
+        cuStreamUpdateCaptureDependencies_v2(stream: sys::CUstream, nodes: *mut sys::CUgraphNode,
+            edges: *const sys::CUgraphEdgeData, count: usize, flags: c_uint);
+        cuGraphAddEmptyNode(node: *mut sys::CUgraphNode, graph: sys::CUgraph, after: *const sys::CUgraphNode, count: usize);
+        cuGraphDestroy(graph: sys::CUgraph);
+        cuGraphInstantiateWithFlags(exec: *mut sys::CUgraphExec, graph: sys::CUgraph, flags: u64 [::core::ffi::c_ulonglong]);
+        cuGraphExecUpdate_v2(exec: sys::CUgraphExec, graph: sys::CUgraph, info: *mut sys::CUgraphExecUpdateResultInfo);
+        cuGraphLaunch(exec: sys::CUgraphExec, stream: sys::CUstream);
+        cuGraphUpload(exec: sys::CUgraphExec, stream: sys::CUstream);
+        cuGraphExecDestroy(exec: sys::CUgraphExec);
 
         cuEventCreate(event: *mut sys::CUevent, flags: c_uint);
         cuEventDestroy_v2(event: sys::CUevent);
@@ -178,6 +230,30 @@ functions! {
         cuCtxPopCurrent_v2 cuStreamCreateWithPriority cuStreamDestroy_v2 cuStreamQuery
         cuEventCreate cuEventDestroy_v2 cuEventRecord cuEventQuery
     }
+}
+
+/// Loads a library.
+fn open_library(library: &str) -> Result<*mut c_void, LoadError> {
+    let name =
+        CString::new(library).map_err(|_| LoadError::Library("its name holds a NUL".to_owned()))?;
+    // SAFETY: a NUL-terminated name. Loading runs the library's initialisers: whoever sets the
+    // host's library path or VGPU_LIBCUDA decides what runs in QEMU, as for any library.
+    let handle = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
+    if handle.is_null() {
+        // SAFETY: takes no argument.
+        let text = unsafe { libc::dlerror() };
+        let reason = if text.is_null() {
+            "no reason given".to_owned()
+        } else {
+            // SAFETY: the dynamic linker's text, valid until the next call of its functions in
+            // this thread.
+            unsafe { CStr::from_ptr(text) }
+                .to_string_lossy()
+                .into_owned()
+        };
+        return Err(LoadError::Library(reason));
+    }
+    Ok(handle)
 }
 
 fn symbol(library: *mut c_void, name_with_nul: &str) -> *mut c_void {
@@ -214,25 +290,7 @@ impl std::fmt::Debug for Driver {
 impl Driver {
     /// Loads the library.
     pub fn load(library: &str) -> Result<Driver, LoadError> {
-        let name = CString::new(library)
-            .map_err(|_| LoadError::Library("its name holds a NUL".to_owned()))?;
-        // SAFETY: a NUL-terminated name. Loading runs the library's initialisers: whoever sets the
-        // host's library path or VGPU_LIBCUDA decides what runs in QEMU, as for any library.
-        let handle = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
-        if handle.is_null() {
-            // SAFETY: takes no argument.
-            let text = unsafe { libc::dlerror() };
-            let reason = if text.is_null() {
-                "no reason given".to_owned()
-            } else {
-                // SAFETY: the dynamic linker's text, valid until the next call of its functions in
-                // this thread.
-                unsafe { CStr::from_ptr(text) }
-                    .to_string_lossy()
-                    .into_owned()
-            };
-            return Err(LoadError::Library(reason));
-        }
+        let handle = open_library(library)?;
         // SAFETY: `handle` is a loaded library, the name ends with a NUL.
         if !unsafe { libc::dlsym(handle, SHIM_MARK.as_ptr()) }.is_null() {
             return Err(LoadError::Shim);

@@ -1,0 +1,157 @@
+//! How the warps of a block begin.
+#![allow(unsafe_code)] // fills slots of warps' register memory
+
+use super::{BlockRunner, LaunchShared, all_lanes};
+use crate::exec::insn::{Fill, FunctionCode, NONE};
+use crate::exec::warp::{Identity, Status, Warp};
+use crate::exec::warp_ops::{fill, fill_uniform};
+use crate::ir::{Class, Source};
+use crate::jit::State;
+use crate::ptx::ast::Special;
+
+impl BlockRunner {
+    pub(super) fn start_warps(&mut self, s: &LaunchShared<'_>, block: [u32; 3]) {
+        let threads: u32 = s.block.iter().product();
+        let count = threads.div_ceil(32);
+        let first = self.warps.is_empty();
+        let Some(kernel) = s.program.functions.first() else {
+            return;
+        };
+        if !first {
+            return self.restart_warps(s, kernel, block);
+        }
+        let changing = |x: &Fill| match x.source {
+            Source::Special(Special::Ctaid(axis)) => Some((usize::from(axis % 3), *x)),
+            _ => None,
+        };
+        self.block_fills = kernel.fills.iter().filter_map(changing).collect();
+        for k in 0..count {
+            let id = Identity {
+                warp: k,
+                ctaid: block,
+                ntid: s.block,
+                nctaid: s.grid,
+                sm: self.worker,
+                sms: s.workers,
+                grid: s.id,
+                dynamic_shared: s.dynamic_shared,
+                total_shared: s.shared_bytes,
+                workspace: s.workspace.unwrap_or(0),
+            };
+            let memory = self.memory(s, k as usize);
+            let mask = all_lanes(threads - k * 32);
+            let registers = self
+                .registers
+                .ptr()
+                .wrapping_add(k as usize * self.register_bytes);
+            let w = Warp {
+                mask,
+                dead: !mask,
+                pc: kernel.entry,
+                rpc: NONE,
+                stack: Vec::new(),
+                frame: 0,
+                function: 0,
+                local_base: 0,
+                status: Status::Ready,
+                id,
+                memory,
+                fault: None,
+                fault_pc: 0,
+                barrier: None,
+                registers,
+                register_bytes: self.register_bytes,
+                chains: s.program.chains.as_ptr(),
+                tiles: s.program.tiles.as_ptr(),
+                reference: false,
+                threads: None,
+                runtime: s.runtime,
+                turn: s.turn(),
+                turns: 0,
+                jit: State {
+                    ranges: self.jit_ranges.as_mut_ptr() as usize,
+                    range_count: self.jit_ranges.len() as u32,
+                    ..State::default()
+                },
+            };
+            for x in &kernel.fills {
+                // SAFETY: the register memory of warp `k` holds a whole frame of the kernel.
+                unsafe { fill(registers, x, &w) };
+            }
+            self.warps.push(w);
+        }
+    }
+
+    /// The same for the next block: only what a block changes, or has of its own.
+    fn restart_warps(&mut self, s: &LaunchShared<'_>, kernel: &FunctionCode, block: [u32; 3]) {
+        let threads: u32 = s.block.iter().product();
+        for k in 0..self.warps.len() {
+            if self.warps[k].reference {
+                self.leave_reference(s, k);
+            }
+            let w = &mut self.warps[k];
+            // All fields by name, so that none is forgotten.
+            let Warp {
+                mask,
+                dead,
+                pc,
+                rpc,
+                stack,
+                frame,
+                function,
+                local_base,
+                status,
+                id: _,
+                memory: _,
+                fault,
+                fault_pc: _,
+                barrier,
+                registers: _,
+                register_bytes: _,
+                chains: _,
+                tiles: _,
+                reference: _,
+                threads: _,
+                runtime: _,
+                turn: _,
+                turns,
+                jit: _,
+            } = w;
+            *mask = all_lanes(threads - k as u32 * 32);
+            *dead = !*mask;
+            (*pc, *rpc) = (kernel.entry, NONE);
+            stack.clear();
+            (*frame, *function, *local_base) = (0, 0, 0);
+            (*status, *fault, *barrier, *turns) = (Status::Ready, None, None, 0);
+            self.number(k, block);
+        }
+    }
+
+    /// Gives warp `k` the number of its block.
+    #[inline]
+    pub(super) fn number(&mut self, k: usize, block: [u32; 3]) {
+        let w = &mut self.warps[k];
+        w.id.ctaid = block;
+        for (axis, x) in &self.block_fills {
+            // SAFETY: the register memory of warp `k` holds a whole frame of the kernel, in which the
+            // emitter gave the slots.
+            unsafe {
+                match x.class {
+                    Class::W => fill_uniform(w.registers, x, block[*axis]),
+                    _ => fill(w.registers, x, w),
+                }
+            }
+        }
+    }
+
+    /// Gives a warp back what it had before it went to the reference code.
+    fn leave_reference(&mut self, s: &LaunchShared<'_>, k: usize) {
+        let memory = self.memory(s, k);
+        let registers = self.registers.ptr().wrapping_add(k * self.register_bytes);
+        let w = &mut self.warps[k];
+        (w.reference, w.threads) = (false, None);
+        (w.registers, w.register_bytes) = (registers, self.register_bytes);
+        w.memory = memory;
+        w.tiles = s.program.tiles.as_ptr();
+    }
+}

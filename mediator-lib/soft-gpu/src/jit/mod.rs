@@ -1,0 +1,35 @@
+//! The template compiler: x86-64 code with AVX-512 over the interpreter's operations.
+//!
+//! It takes the same operations, frames, SIMT stack and faults as the interpreter. An operation
+//! that it does not know is a call of the interpreter's handler; what it cannot do (divergence,
+//! calls, barriers, accesses outside a noted allocation) leaves the code at the operation, and the
+//! interpreter goes on from there until the next place where code may be entered.
+//!
+//! | module | holds |
+//! |---|---|
+//! | `asm`, `ops` | the encoder and its instructions |
+//! | `memory` | executable memory |
+//! | `runtime` | how code is entered, what it calls |
+//! | `regs` | values in registers |
+//! | `compile`, `heirs` | blocks, exits, loops; blocks that begin with values in registers |
+//! | `vector`, `float`, `pair`, `access`, `spread`, `gather`, `warp` | single operations |
+
+mod access;
+mod asm;
+#[cfg(test)]
+mod asm_tests;
+mod compile;
+mod float;
+mod gather;
+mod heirs;
+mod memory;
+pub mod ops;
+mod pair;
+mod regs;
+pub mod runtime;
+mod spread;
+mod vector;
+mod warp;
+
+pub use compile::compile;
+pub use runtime::{JitCode, JitRange, State};

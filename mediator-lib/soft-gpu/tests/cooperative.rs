@@ -1,0 +1,214 @@
+//! Cooperative grids: all blocks are in progress at once.
+#![allow(missing_docs, clippy::unwrap_used)] // a test fails by a panic
+
+mod common;
+
+use std::thread;
+use std::time::Duration;
+
+use common::{Device, devices};
+use vgpu_soft_gpu::{Abort, LaunchConfig, LaunchError, LaunchOptions, LaunchStats};
+
+/// Each round every block reads what its neighbour wrote in the round before; blocks meet as in NVIDIA's
+/// cooperative groups. `lonely` waits for what no block ever does, `trap_last` for a block that traps.
+const KERNELS: &str = r#"
+.version 8.0
+.target sm_80
+.address_size 64
+.visible .entry ring(.param .u64 values, .param .u32 rounds)
+{
+	.reg .pred %p<6>; .reg .b32 %r<24>; .reg .b64 %rd<12>;
+	ld.param.u64 %rd1, [values];
+	ld.param.u32 %r1, [rounds];
+	mov.u32 %r2, %ctaid.x;
+	mov.u32 %r3, %nctaid.x;
+	mov.u32 %r4, %ntid.x;
+	mov.u32 %r5, %tid.x;
+	// The word of the barrier follows the size of the workspace.
+	mov.u32 %r6, %envreg1;
+	mov.u32 %r7, %envreg2;
+	mov.b64 %rd2, {%r7, %r6};
+	add.s64 %rd2, %rd2, 4;
+	mul.lo.u32 %r8, %r3, %r4;
+	mul.wide.u32 %rd3, %r8, 4;
+	add.s64 %rd4, %rd1, %rd3;
+	mad.lo.u32 %r9, %r2, %r4, %r5;
+	add.u32 %r10, %r2, 1;
+	rem.u32 %r10, %r10, %r3;
+	mad.lo.u32 %r10, %r10, %r4, %r5;
+	mul.wide.u32 %rd5, %r9, 4;
+	mul.wide.u32 %rd6, %r10, 4;
+	setp.eq.u32 %p1, %r5, 0;
+	sub.u32 %r11, 0x80000001, %r3;
+	setp.eq.u32 %p2, %r2, 0;
+	selp.u32 %r11, %r11, 1, %p2;
+	mov.u32 %r12, 0;
+round:
+	setp.ge.u32 %p3, %r12, %r1;
+	@%p3 bra done;
+	add.s64 %rd7, %rd1, %rd6;
+	ld.global.cg.u32 %r13, [%rd7];
+	add.u32 %r13, %r13, 1;
+	add.s64 %rd8, %rd4, %rd5;
+	st.global.u32 [%rd8], %r13;
+	barrier.sync 0;
+	@!%p1 bra met;
+	atom.add.release.gpu.u32 %r14, [%rd2], %r11;
+spin:
+	ld.acquire.gpu.u32 %r15, [%rd2];
+	xor.b32 %r16, %r14, %r15;
+	setp.ge.s32 %p4, %r16, 0;
+	@%p4 bra spin;
+met:
+	barrier.sync 0;
+	mov.u64 %rd9, %rd1;
+	mov.u64 %rd1, %rd4;
+	mov.u64 %rd4, %rd9;
+	add.u32 %r12, %r12, 1;
+	bra round;
+done:
+	ret;
+}
+.visible .entry lonely()
+{
+	.reg .pred %p<2>; .reg .b32 %r<4>; .reg .b64 %rd<2>;
+	mov.u32 %r1, %envreg1;
+	mov.u32 %r2, %envreg2;
+	mov.b64 %rd1, {%r2, %r1};
+spin:
+	ld.acquire.gpu.u32 %r3, [%rd1+4];
+	setp.eq.u32 %p1, %r3, 0;
+	@%p1 bra spin;
+	ret;
+}
+.visible .entry trap_last()
+{
+	.reg .pred %p<3>; .reg .b32 %r<6>; .reg .b64 %rd<2>;
+	mov.u32 %r1, %envreg1;
+	mov.u32 %r2, %envreg2;
+	mov.b64 %rd1, {%r2, %r1};
+	mov.u32 %r4, %ctaid.x;
+	setp.eq.u32 %p2, %r4, 5;
+	@%p2 trap;
+spin:
+	ld.acquire.gpu.u32 %r3, [%rd1+4];
+	setp.eq.u32 %p1, %r3, 0;
+	@%p1 bra spin;
+	ret;
+}
+.visible .entry workspace(.param .u64 to)
+{
+	.reg .b32 %r<4>; .reg .b64 %rd<3>;
+	ld.param.u64 %rd1, [to];
+	mov.u32 %r1, %envreg1;
+	mov.u32 %r2, %envreg2;
+	st.global.v2.u32 [%rd1], {%r2, %r1};
+	ret;
+}
+"#;
+
+fn launch(
+    d: &Device,
+    kernel: &str,
+    (grid, block, shared): (u32, u32, u32),
+    params: &[u8],
+    (cooperative, limit): (bool, Option<Duration>),
+    abort: &Abort,
+) -> Result<LaunchStats, LaunchError> {
+    let f = d.module.function(kernel).unwrap();
+    let config = LaunchConfig {
+        grid: [grid, 1, 1],
+        block: [block, 1, 1],
+        dynamic_shared_bytes: shared,
+    };
+    let options = LaunchOptions {
+        reference: d.reference,
+        jit: d.jit,
+        cooperative,
+        time_limit: limit,
+        ..LaunchOptions::default()
+    };
+    d.gpu.launch(&d.space, &f, &config, params, &options, abort)
+}
+
+fn ring(d: &Device, shape: (u32, u32, u32), rounds: u32) -> Result<(), LaunchError> {
+    let (grid, block, _) = shape;
+    let first: Vec<u32> = (0..2 * grid * block).collect();
+    let at = d.upload(&first);
+    let params = [&at.to_le_bytes()[..], &rounds.to_le_bytes()].concat();
+    let done = launch(d, "ring", shape, &params, (true, None), &Abort::new());
+    if done.is_ok() {
+        let half = grid * block;
+        let got = d.download::<u32>(at, 2 * half as usize);
+        for i in 0..half {
+            let want = (i / block + rounds) % grid * block + i % block + rounds;
+            let place = rounds % 2 * half + i;
+            assert_eq!(got[place as usize], want, "{i}");
+        }
+    }
+    d.space.free(at).unwrap();
+    done.map(|stats| assert_eq!(stats.blocks, u64::from(grid)))
+}
+
+#[test]
+fn all_blocks_that_fit_meet_and_one_more_is_refused() {
+    for d in &devices(KERNELS) {
+        let f = d.module.function("ring").unwrap();
+        let before = d.space.used();
+        for (block, shared) in [(32, 0), (96, 0), (128, 40_000), (1024, 0)] {
+            let most = d.gpu.resident_blocks(&f, [block, 1, 1], shared) as u32;
+            assert!(most >= d.gpu.threads() as u32, "{block} {shared}");
+            assert_eq!(ring(d, (most, block, shared), 9), Ok(()));
+            let e = ring(d, (most + 1, block, shared), 9).unwrap_err();
+            let most = u64::from(most);
+            let blocks = most + 1;
+            assert_eq!(e, LaunchError::CooperativeTooLarge { blocks, most });
+        }
+        // 32 blocks, 2048 threads, 65,536 registers and 228 KiB for each of two workers.
+        assert_eq!(d.gpu.resident_blocks(&f, [1024, 1, 1], 0), 2);
+        let f = d.module.function("workspace").unwrap();
+        let fit = |block, shared| d.gpu.resident_blocks(&f, [block, 1, 1], shared);
+        assert_eq!((fit(32, 0), fit(1024, 0)), (64, 4));
+        assert_eq!((fit(128, 40_000), fit(2048, 0), fit(0, 0)), (10, 0, 0));
+        assert_eq!(ring(d, (1, 1, 0), 5), Ok(()));
+        assert_eq!(d.space.used(), before, "workspaces are freed");
+    }
+}
+
+#[test]
+fn other_launches_have_no_workspace() {
+    for d in &devices(KERNELS) {
+        let at = d.upload(&[7u64]);
+        let params = at.to_le_bytes();
+        let go = |cooperative| {
+            let how = (cooperative, None);
+            launch(d, "workspace", (1, 1, 0), &params, how, &Abort::new()).unwrap();
+            d.download::<u64>(at, 1)[0]
+        };
+        assert_eq!(go(false), 0);
+        assert_ne!(go(true), 0);
+    }
+}
+
+#[test]
+fn blocks_that_wait_for_ever_are_ended() {
+    for d in &devices(KERNELS) {
+        let shape = (40, 64, 0);
+        let e = launch(d, "trap_last", shape, &[], (true, None), &Abort::new()).unwrap_err();
+        assert!(
+            matches!(&e, LaunchError::Trap(f) if f.block == [5, 0, 0]),
+            "{e}"
+        );
+        let how = (true, Some(Duration::from_millis(20)));
+        let e = launch(d, "lonely", shape, &[], how, &Abort::new()).unwrap_err();
+        assert!(matches!(e, LaunchError::TimedOut { .. }), "{e}");
+        let abort = Abort::new();
+        thread::scope(|s| {
+            let h = s.spawn(|| launch(d, "lonely", shape, &[], (true, None), &abort));
+            thread::sleep(Duration::from_millis(20));
+            abort.set();
+            assert_eq!(h.join().unwrap(), Err(LaunchError::Aborted));
+        });
+        assert_eq!(ring(d, (3, 32, 0), 4), Ok(()));
+    }
+}

@@ -1,0 +1,2 @@
+/* Against CUDA 13's headers only. */
+#include "twins.h"
