@@ -4,50 +4,34 @@
 //! keep others from posting. Whoever has the receiving lock takes replies out of the ring and puts
 //! those of others where they find them.
 
+mod connect;
+mod patience;
+mod replies;
+
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
-use std::sync::{Mutex, MutexGuard, OnceLock, TryLockError};
+use std::sync::{Mutex, MutexGuard, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use vgpu_protocol::Status;
 use vgpu_protocol::calls::{CtxId, HelloInfo, Mode, Opcode, Remote, StreamId, request, stubs};
-use vgpu_protocol::layout::{Layout, index};
-use vgpu_protocol::limits::{MAX_BAR1_BYTES, MAX_CHANNELS, MAX_CLIENT_BYTES, MAX_MESSAGE_BYTES};
-use vgpu_protocol::message::{Assembler, Flags, Fragments, HEADER_BYTES, Header};
-use vgpu_protocol::regs::{
-    ABI_VERSION, ChannelReg, ChannelState, DeviceStatus, Reg, channel_offset,
-};
-use vgpu_protocol::ring::{Consumer, Producer, Pushed, WindowRing, max_record_bytes};
-use vgpu_protocol::window::{OutOfWindow, Window};
+use vgpu_protocol::layout::index;
+use vgpu_protocol::limits::MAX_MESSAGE_BYTES;
+use vgpu_protocol::message::{Flags, Fragments, HEADER_BYTES, Header};
+use vgpu_protocol::regs::{ChannelReg, ChannelState, channel_offset};
+use vgpu_protocol::ring::{Producer, Pushed, WindowRing, max_record_bytes};
+use vgpu_protocol::window::Window;
 use vgpu_protocol::wire::{WireError, Writer};
-use vgpu_protocol::{PROTOCOL_HASH, Status};
 
 use crate::arena::Arena;
 use crate::bars::{Bars, PciAddress};
 use crate::calls::Calls;
 use crate::claim;
-use crate::error::ConnectError;
 use crate::{log_calls, log_debug};
-
-/// How long a device that has just appeared may take to become ready.
-const READY_TIME: Duration = Duration::from_secs(5);
-
-/// Longest reply, in bytes: it keeps a damaged length from exhausting memory.
-const MAX_REPLY_BYTES: u64 = 64 << 20;
-
-/// How long a waiting thread spins before it gives its core away, on which the answer may be
-/// waiting to be computed. A call that the host answers at once takes less.
-const SPIN_TIME: Duration = Duration::from_micros(2);
-
-/// How long it goes on giving its core away before it sleeps: what short kernels take.
-const YIELD_TIME: Duration = Duration::from_micros(200);
-
-/// First and longest sleep. The longest bounds what a wait may add to a long kernel.
-const SLEEP_TIMES: (Duration, Duration) = (Duration::from_micros(20), Duration::from_millis(1));
-
-/// How often a waiting thread looks whether the channel still lives; each look exits the VM.
-const LOOK_TIME: Duration = Duration::from_millis(50);
+use patience::SLEEP_TIMES;
+use replies::{Receiver, Reply};
 
 /// How long the end of the process waits for the host to take what was posted.
 const DRAIN_TIME: Duration = Duration::from_secs(1);
@@ -55,17 +39,6 @@ const DRAIN_TIME: Duration = Duration::from_secs(1);
 struct Sender {
     ring: Producer<WindowRing>,
     seq: u32,
-}
-
-struct Receiver {
-    ring: Consumer<WindowRing>,
-    assembler: Assembler,
-    payload: Vec<u8>,
-}
-
-pub(crate) struct Reply {
-    status: Status,
-    payload: Vec<u8>,
 }
 
 /// A request whose reply has not been taken yet. It must be given to [`Channel::receive`].
@@ -117,152 +90,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|e| e.into_inner())
 }
 
-fn pair(low: u32, high: u32) -> u64 {
-    u64::from(low) | u64::from(high) << 32
-}
-
-/// Checks that the device and this library understand each other; gives its layout.
-fn check(bars: &dyn Bars) -> Result<Layout, ConnectError> {
-    let read = |reg: Reg| bars.read32(reg.offset());
-    let abi = read(Reg::AbiVersion)?;
-    if abi >> 16 != ABI_VERSION >> 16 {
-        return Err(ConnectError::AbiVersion {
-            device: abi,
-            library: ABI_VERSION,
-        });
-    }
-    let hash = pair(read(Reg::HashLo)?, read(Reg::HashHi)?);
-    if hash != PROTOCOL_HASH {
-        // The host's user is told, too. An older device has no such register, and ignores it.
-        let _ = bars.write32(Reg::GuestHash.offset(), PROTOCOL_HASH as u32);
-        return Err(ConnectError::ProtocolHash {
-            device: hash,
-            library: PROTOCOL_HASH,
-        });
-    }
-    let start = Instant::now();
-    loop {
-        let status = read(Reg::Status)?;
-        let bits = DeviceStatus::from_bits_truncate(status);
-        if bits.contains(DeviceStatus::BROKEN) {
-            return Err(ConnectError::Broken { status });
-        }
-        if bits.contains(DeviceStatus::READY) {
-            break;
-        }
-        if start.elapsed() >= READY_TIME {
-            return Err(ConnectError::NotReady {
-                status,
-                seconds: READY_TIME.as_secs(),
-            });
-        }
-        thread::sleep(Duration::from_millis(10));
-    }
-    let bar1_bytes = pair(read(Reg::Bar1SizeLo)?, read(Reg::Bar1SizeHi)?);
-    Layout::new(
-        bar1_bytes.min(2 * MAX_BAR1_BYTES),
-        read(Reg::Channels)?.min(MAX_CHANNELS + 1),
-    )
-    .map_err(|e| ConnectError::Layout(e.to_string()))
-}
-
-/// Name of this program, as the host's counters show it.
-fn client() -> String {
-    let name = std::env::args_os().next().unwrap_or_default();
-    let mut name = name.to_string_lossy().into_owned();
-    let mut end = name.len().min(MAX_CLIENT_BYTES as usize);
-    while !name.is_char_boundary(end) {
-        end -= 1;
-    }
-    name.truncate(end);
-    name
-}
-
 impl Channel {
-    /// Claims a channel of the device.
-    pub fn open(bars: Box<dyn Bars>) -> Result<Channel, ConnectError> {
-        log_calls!("Found VGPU-STUB at {}", bars.found());
-        let layout = check(&*bars)?;
-        let number = claim::claim(&*bars, layout.channels)?;
-        let opened = Channel::over(bars, &layout, number)?;
-        log_calls!(
-            "Connected to VGPU-STUB (vm_id={}, data_path=BAR1)",
-            opened.hello.vm_id
-        );
-        Ok(opened)
-    }
-
-    fn over(bars: Box<dyn Bars>, layout: &Layout, number: u32) -> Result<Channel, ConnectError> {
-        let area = bars.open(layout, number)?;
-        let outside = |e: OutOfWindow| ConnectError::Layout(e.to_string());
-        let index = area
-            .slice(0, vgpu_protocol::layout::INDEX_BYTES)
-            .map_err(outside)?;
-        let command = area
-            .slice(layout.command_ring(), layout.command_bytes)
-            .map_err(outside)?;
-        let reply = area
-            .slice(layout.reply_ring(), layout.reply_bytes)
-            .map_err(outside)?;
-        let arena = area
-            .slice(layout.arena(), layout.arena_bytes)
-            .map_err(outside)?;
-        let command = WindowRing::new(
-            index,
-            index::COMMAND_TAIL,
-            index::COMMAND_HEAD,
-            index::COMMAND_PARKED,
-            command,
-        )
-        .map_err(outside)?;
-        let reply = WindowRing::new(
-            index,
-            index::REPLY_TAIL,
-            index::REPLY_HEAD,
-            index::REPLY_PARKED,
-            reply,
-        )
-        .map_err(outside)?;
-        let mut channel = Channel {
-            bars,
-            number,
-            index,
-            arena: Arena::new(index, arena),
-            sender: Mutex::new(Sender {
-                ring: Producer::new(command),
-                seq: 0,
-            }),
-            receiver: Mutex::new(Receiver {
-                ring: Consumer::new(reply),
-                assembler: Assembler::default(),
-                payload: Vec::new(),
-            }),
-            mail: Mutex::new(HashMap::new()),
-            letters: AtomicUsize::new(0),
-            suspects: Mutex::default(),
-            suspecting: AtomicBool::new(false),
-            calls: Calls::default(),
-            doorbells: AtomicU64::new(0),
-            dead: AtomicU32::new(0),
-            output: AtomicBool::new(false),
-            on_output: OnceLock::new(),
-            // On one core the thread that spins may be what keeps the answer from being written.
-            spins: thread::available_parallelism().is_ok_and(|n| n.get() > 1),
-            interrupts: AtomicBool::new(false),
-            sync: std::env::var_os("VGPU_SYNC").is_some_and(|v| v != "0" && !v.is_empty()),
-            hello: HelloInfo::default(),
-        };
-        channel.hello = stubs::hello(&channel, CtxId(0), &client(), std::process::id())
-            .map_err(ConnectError::Refused)?;
-        if channel.bars.interrupts() {
-            let enable = channel_offset(number, ChannelReg::IrqEnable);
-            channel.bars.write32(enable, 1)?;
-            channel.interrupts.store(true, Ordering::Relaxed);
-            log_calls!("channel {number}: replies interrupt");
-        }
-        Ok(channel)
-    }
-
     /// What to do, after a call that waited, when kernels have written text.
     pub fn on_output(&self, take: fn(&Channel)) {
         // A second library of the process does the same.
@@ -333,16 +161,6 @@ impl Channel {
             Status::ERROR_DEVICE_UNAVAILABLE,
             format_args!("the device took it away (state {state}, fault {fault})"),
         ))
-    }
-
-    /// Starts a wait.
-    pub(crate) fn patience(&self) -> Patience<'_> {
-        Patience {
-            channel: self,
-            start: None,
-            sleep: SLEEP_TIMES.0,
-            looked: Duration::ZERO,
-        }
     }
 
     fn push(&self, sender: &mut Sender, header: Header, parts: &[&[u8]]) -> Result<(), Status> {
@@ -452,111 +270,6 @@ impl Channel {
         sender.ring.memory().capacity()
     }
 
-    fn letter(&self, seq: u32) -> Option<Reply> {
-        if self.letters.load(Ordering::Acquire) == 0 {
-            return None;
-        }
-        let reply = lock(&self.mail).remove(&seq)?;
-        self.letters.fetch_sub(1, Ordering::AcqRel);
-        Some(reply)
-    }
-
-    /// Takes replies out of the ring until `seq`'s comes or there is none.
-    fn take_replies(
-        &self,
-        receiver: &mut Receiver,
-        seq: Option<u32>,
-    ) -> Result<Option<Reply>, Status> {
-        let broken = |why: &dyn fmt::Display| {
-            self.die(
-                Status::ERROR_DEVICE_UNAVAILABLE,
-                format_args!("reply ring: {why}"),
-            )
-        };
-        let Receiver {
-            ring,
-            assembler,
-            payload,
-        } = receiver;
-        while let Some(header) = ring.pop(payload).map_err(|e| broken(&e))? {
-            let message = assembler
-                .push(header, payload, |_| MAX_REPLY_BYTES)
-                .map_err(|e| broken(&e))?;
-            let Some(message) = message else { continue };
-            if message.flags.contains(Flags::NOTICE) {
-                self.calls.add(Status(message.word), payload);
-                continue;
-            }
-            if message.flags.contains(Flags::OUTPUT) {
-                self.output.store(true, Ordering::Release);
-            }
-            let reply = Reply {
-                status: Status(message.word),
-                payload: std::mem::take(payload),
-            };
-            if Some(message.seq) == seq {
-                return Ok(Some(reply));
-            }
-            lock(&self.mail).insert(message.seq, reply);
-            self.letters.fetch_add(1, Ordering::AcqRel);
-        }
-        Ok(None)
-    }
-
-    fn wait_for(&self, seq: u32) -> Result<Reply, Status> {
-        self.wait_until(Some(seq), || self.letter(seq), Some)
-    }
-
-    /// Waits for what another thread may have found, or for the reply to `seq`.
-    pub(crate) fn wait_until<T>(
-        &self,
-        seq: Option<u32>,
-        found: impl Fn() -> Option<T>,
-        own: impl Fn(Reply) -> Option<T>,
-    ) -> Result<T, Status> {
-        let mut patience = self.patience();
-        loop {
-            if let Some(found) = found() {
-                return Ok(found);
-            }
-            let receiver = match self.receiver.try_lock() {
-                Ok(receiver) => Some(receiver),
-                Err(TryLockError::Poisoned(e)) => Some(e.into_inner()),
-                Err(TryLockError::WouldBlock) => None,
-            };
-            if let Some(mut receiver) = receiver {
-                // Another thread may have delivered it just before it let go of the lock.
-                if let Some(found) = found() {
-                    return Ok(found);
-                }
-                if let Some(reply) = self.take_replies(&mut receiver, seq)?
-                    && let Some(own) = own(reply)
-                {
-                    return Ok(own);
-                }
-                if self.interrupts.load(Ordering::Relaxed) && patience.is_at_its_end() {
-                    self.sleep(&mut receiver);
-                    patience.look()?;
-                    continue;
-                }
-            }
-            patience.wait()?;
-        }
-    }
-
-    /// Sleeps until the host interrupts, because it has written a reply, or for a while. The
-    /// receiving lock is held: others who wait look for their letters by themselves.
-    fn sleep(&self, receiver: &mut Receiver) {
-        self.bars.clear_interrupt();
-        if receiver.ring.park()
-            && let Err(error) = self.bars.wait_interrupt(LOOK_TIME)
-        {
-            log_debug!("channel {}: {error}", self.number);
-            self.interrupts.store(false, Ordering::Relaxed);
-        }
-        receiver.ring.unpark();
-    }
-
     /// The page of indices.
     pub(crate) fn index(&self) -> Window {
         self.index
@@ -573,35 +286,6 @@ impl Channel {
             self.doorbells.fetch_add(1, Ordering::Relaxed);
             self.bars.ring();
         }
-    }
-
-    /// Waits for a reply. `decode` gets its payload if the call succeeded.
-    pub fn receive<T>(
-        &self,
-        ticket: Ticket,
-        decode: &mut dyn FnMut(&[u8]) -> Result<T, WireError>,
-    ) -> Result<T, Status> {
-        let Ticket { seq, opcode, ctx } = ticket;
-        let reply = self.wait_for(seq)?;
-        if self.output.load(Ordering::Relaxed)
-            && let Some(take) = self.on_output.get()
-            && self.output.swap(false, Ordering::AcqRel)
-        {
-            take(self);
-        }
-        log_calls!(
-            "RECEIVED from VGPU-STUB: call_id={:#06x} seq={seq} status={}",
-            opcode as u16,
-            StatusWord(reply.status)
-        );
-        if reply.status.is_sticky() && lock(&self.suspects).insert(ctx.0) {
-            self.suspecting.store(true, Ordering::Release);
-        }
-        reply.status.ok()?;
-        decode(&reply.payload).map_err(|error| {
-            crate::log::line(format_args!("reply to {}: {error}", opcode.info().name));
-            Status::ERROR_UNKNOWN
-        })
     }
 
     /// After an error that stays, every call of the context gives it: a posted one waits there, to learn it.
@@ -655,64 +339,6 @@ impl Channel {
                 log_debug!("channel {}: release: {error}", self.number);
             }
         }
-    }
-}
-
-/// A status as the log shows it.
-struct StatusWord(Status);
-
-impl fmt::Display for StatusWord {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.0, self.0.name()) {
-            (Status::SUCCESS, _) => f.write_str("DONE"),
-            (_, Some(name)) => f.write_str(name),
-            (Status(code), None) => write!(f, "{code}"),
-        }
-    }
-}
-
-/// A wait that gives the core away ever more, and notices when the channel has died.
-pub(crate) struct Patience<'a> {
-    channel: &'a Channel,
-    start: Option<Instant>,
-    sleep: Duration,
-    looked: Duration,
-}
-
-impl Patience<'_> {
-    /// Lets some time pass.
-    pub(crate) fn wait(&mut self) -> Result<(), Status> {
-        self.channel.check_alive()?;
-        let start = *self.start.get_or_insert_with(Instant::now);
-        let passed = start.elapsed();
-        if self.channel.spins && passed < SPIN_TIME {
-            std::hint::spin_loop();
-            return Ok(());
-        }
-        if passed < YIELD_TIME {
-            thread::yield_now();
-            return Ok(());
-        }
-        self.look()?;
-        thread::sleep(self.sleep);
-        self.sleep = (self.sleep * 2).min(SLEEP_TIMES.1);
-        Ok(())
-    }
-
-    /// True when the wait has lasted so long that the thread should sleep.
-    fn is_at_its_end(&self) -> bool {
-        self.start
-            .is_some_and(|start| start.elapsed() >= YIELD_TIME)
-    }
-
-    /// Looks now and then whether the channel lives.
-    fn look(&mut self) -> Result<(), Status> {
-        let passed = self.start.map_or(Duration::ZERO, |start| start.elapsed());
-        if passed - self.looked >= LOOK_TIME {
-            self.looked = passed;
-            self.channel.look()?;
-        }
-        self.channel.check_alive()
     }
 }
 
