@@ -16,8 +16,10 @@ use super::options::Options;
 use super::streams::{Input, Output, Port};
 use crate::{cache, interrupt, qemu, shims};
 
-/// A guest that is not up by then is dead: TCG on a busy machine needs less than 10 s.
-const BOOT_LIMIT: Duration = Duration::from_secs(180);
+/// A guest that is not up by then is dead: TCG on a busy machine needs less than 30 s. Seldom the emulated timer of one of
+/// several virtual processors is silent from the start (the guest's kernel tells of stalls on its console), and such a
+/// guest never comes up: it is started anew, once.
+const BOOT_LIMITS: [Duration; 2] = [Duration::from_secs(90), Duration::from_secs(180)];
 
 /// After it told its exit status the guest has so long to power off.
 const POWER_OFF_LIMIT: Duration = Duration::from_secs(20);
@@ -80,7 +82,37 @@ pub fn run(
     };
     let accel = accel::choose(&program.binary, &program.firmware, &kernel)?;
     let machine = Machine::new(options, words, &kernel, &shims)?;
+    let mut never_up = String::new();
+    for limit in BOOT_LIMITS {
+        if !never_up.is_empty() {
+            eprintln!("vm: {never_up}\nvm: it is started anew");
+        }
+        match start(&machine, &program, &accel, input, output, limit)? {
+            Start::Ended(outcome) => return Ok(outcome),
+            Start::NeverUp(why) => never_up = why,
+        }
+    }
+    bail!(never_up)
+}
+
+/// How one start of a machine ended.
+enum Start {
+    Ended(Outcome),
+    /// The guest did not come up; why one may think so.
+    NeverUp(String),
+}
+
+fn start(
+    machine: &Machine<'_>,
+    program: &qemu::Installed,
+    accel: &Accel,
+    input: Input,
+    output: &Output,
+    boot_limit: Duration,
+) -> Result<Start> {
+    let options = machine.options;
     let ended = Arc::new(AtomicBool::new(false));
+    let up = Arc::new(AtomicBool::new(false));
     let status = Port::open(machine.directory.path(), "status")?;
     let ports =
         ["stdin", "stdout", "stderr"].map(|name| Port::open(machine.directory.path(), name));
@@ -88,8 +120,8 @@ pub fn run(
     let (stdin, stdout, stderr) = (stdin?, stdout?, stderr?);
     let console = Port::open(machine.directory.path(), "console")?;
     let mut command = machine.command(
-        &program,
-        &accel,
+        program,
+        accel,
         &[&status, &stdin, &stdout, &stderr],
         &console,
     )?;
@@ -100,8 +132,12 @@ pub fn run(
         .with_context(|| format!("run {}", program.binary.display()))?;
     let mut guest = Guest { child };
     let lines = status.lines(ended.clone(), sender);
-    let input = if words.is_empty() { Input::Null } else { input };
-    stdin.feed(ended.clone(), input);
+    let input = if machine.interactive {
+        Input::Null
+    } else {
+        input
+    };
+    stdin.feed(ended.clone(), up.clone(), input);
     let stdout = stdout.collect(ended.clone(), output.clone(), false);
     let stderr = stderr.collect(ended.clone(), output.clone(), true);
     let shown = if options.console {
@@ -113,18 +149,19 @@ pub fn run(
 
     let mut progress = Progress {
         start,
+        boot_limit,
         up: None,
         device: None,
         exit: None,
         exit_at: None,
         loader_cache: None,
     };
-    let limit = if words.is_empty() {
+    let limit = if machine.interactive {
         Duration::MAX
     } else {
         options.limit()
     };
-    let result = progress.follow(&mut guest.child, &told, limit);
+    let result = progress.follow(&mut guest.child, &told, &up, limit);
     guest.end();
     ended.store(true, Ordering::Release);
     let _ = lines.join();
@@ -153,20 +190,22 @@ pub fn run(
         (End::PoweredOff, None) => {
             bail!("the guest ended before its command did{}", tail(&console))
         }
-        (End::NeverUp, _) => bail!(
-            "the guest did not come up in {} s{}",
-            BOOT_LIMIT.as_secs(),
-            tail(&console)
-        ),
+        (End::NeverUp, _) => {
+            return Ok(Start::NeverUp(format!(
+                "the guest did not come up in {} s{}",
+                boot_limit.as_secs(),
+                tail(&console)
+            )));
+        }
     };
-    Ok(Outcome {
+    Ok(Start::Ended(Outcome {
         status,
         stdout,
         boot: progress.up.unwrap_or_default(),
         total: start.elapsed(),
         device: progress.device,
-        accel,
-    })
+        accel: accel.clone(),
+    }))
 }
 
 /// Why the guest is no more.
@@ -180,6 +219,7 @@ enum End {
 /// What the guest told so far.
 struct Progress {
     start: Instant,
+    boot_limit: Duration,
     up: Option<Duration>,
     device: Option<String>,
     exit: Option<i32>,
@@ -206,6 +246,7 @@ impl Progress {
         &mut self,
         child: &mut Child,
         told: &mpsc::Receiver<String>,
+        up: &AtomicBool,
         limit: Duration,
     ) -> Result<End> {
         loop {
@@ -219,7 +260,10 @@ impl Progress {
                 return Ok(End::PoweredOff);
             }
             match told.recv_timeout(Duration::from_millis(10)) {
-                Ok(line) => self.take(&line),
+                Ok(line) => {
+                    self.take(&line);
+                    up.store(self.up.is_some(), Ordering::Release);
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => std::thread::sleep(Duration::from_millis(5)),
             }
@@ -229,7 +273,7 @@ impl Progress {
             {
                 return Ok(End::PoweredOff);
             }
-            if self.up.is_none() && self.start.elapsed() > BOOT_LIMIT {
+            if self.up.is_none() && self.start.elapsed() > self.boot_limit {
                 return Ok(End::NeverUp);
             }
             if self.exit.is_none() && self.start.elapsed() > limit {

@@ -29,13 +29,14 @@ const KERNEL_WORDS: &str =
 
 /// The files and the settings of one boot.
 pub struct Machine<'a> {
-    options: &'a Options,
+    pub options: &'a Options,
     /// Removed at the end.
     pub directory: interrupt::Directory,
     kernel: &'a Kernel,
     root: PathBuf,
     shims: PathBuf,
-    interactive: bool,
+    /// A shell on the console instead of a command.
+    pub interactive: bool,
     /// Where the loader's cache of this root with these shims is kept.
     pub loader_cache: PathBuf,
 }

@@ -1,5 +1,6 @@
 //! The streams between the host and the guest: one socket of ours per virtio port.
 
+use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -43,6 +44,8 @@ impl Port {
     /// Opens the socket that QEMU is to connect to.
     pub fn open(directory: &Path, name: &'static str) -> Result<Self> {
         let path = directory.join(name);
+        // That of a guest that did not come up.
+        let _ = fs::remove_file(&path);
         let listener = UnixListener::bind(&path)
             .with_context(|| format!("open the socket {}", path.display()))?;
         listener.set_nonblocking(true)?;
@@ -122,12 +125,19 @@ impl Port {
         })
     }
 
-    /// Gives the guest its input. The thread is left alone: it may wait for a terminal for ever.
-    pub fn feed(self, ended: Arc<AtomicBool>, input: Input) {
+    /// Gives the guest its input, of which nothing is read before the guest is up: another one may get it. The thread is left
+    /// alone: it may wait for a terminal for ever.
+    pub fn feed(self, ended: Arc<AtomicBool>, up: Arc<AtomicBool>, input: Input) {
         thread::spawn(move || {
             let Some(mut stream) = self.accept(&ended) else {
                 return;
             };
+            while !up.load(Ordering::Acquire) {
+                if ended.load(Ordering::Acquire) {
+                    return;
+                }
+                thread::sleep(Duration::from_millis(2));
+            }
             if input == Input::Inherit {
                 let mut buffer = vec![0; 64 << 10];
                 let mut stdin = io::stdin().lock();
