@@ -3,11 +3,14 @@
 mod arguments;
 mod bad;
 mod captured;
+mod dense;
 mod element;
 mod ex;
 mod gemm;
 mod lapack;
-mod levels;
+mod level1;
+mod level2;
+mod level3;
 pub mod lt;
 mod rest;
 mod trsm;
@@ -230,7 +233,9 @@ pub fn tests() -> Vec<Test> {
     [
         gemm::TESTS,
         trsm::TESTS,
-        levels::TESTS,
+        level1::TESTS,
+        level2::TESTS,
+        level3::TESTS,
         lapack::TESTS,
         ex::TESTS,
         captured::TESTS,
