@@ -438,6 +438,9 @@ impl Job {
                 if n > self.lowest.load(Ordering::Relaxed) {
                     return;
                 }
+                if shared.is_late() {
+                    return self.stopped(n, program, BlockError::TimedOut);
+                }
                 if let Err(why) = runner.run(&shared, place) {
                     return self.stopped(n, program, why);
                 }

@@ -667,42 +667,6 @@ fn offsets_of_more_than_32_bits_count_whole() {
 }
 
 #[test]
-fn a_limit_on_time_ends_every_kind_of_loop() {
-    const TEXT: &str = ".version 8.0\n.target sm_80\n.address_size 64\n
-        .func f() { ret; }
-        .visible .entry plain() { L: bra L; }
-        .visible .entry barrier() { L: bar.sync 0; bra L; }
-        .visible .entry divergent() { .reg .b32 %r; .reg .pred %p; mov.u32 %r, %tid.x; setp.eq.u32 %p, %r, 3;
-        L: @%p bra M; bar.warp.sync -1; bra L; M: bar.warp.sync -1; bra L; }
-        .visible .entry calls() { L: call f; bra L; }
-        .visible .entry ballots() { .reg .b32 %r; .reg .pred %p; L: vote.sync.ballot.b32 %r, %p, -1; bar.sync 0; bra L; }";
-    for d in &devices(TEXT) {
-        for f in d.module.functions() {
-            for threads in [32, 96] {
-                let config = LaunchConfig {
-                    grid: [2, 1, 1],
-                    block: [threads, 1, 1],
-                    dynamic_shared_bytes: 0,
-                };
-                let options = LaunchOptions {
-                    reference: d.reference,
-                    jit: d.jit,
-                    time_limit: Some(Duration::from_millis(20)),
-                    ..LaunchOptions::default()
-                };
-                let run = |abort| d.gpu.launch(&d.space, f, &config, &[], &options, abort);
-                let e = run(&Abort::new()).unwrap_err();
-                assert!(
-                    matches!(e, LaunchError::TimedOut { .. }),
-                    "{}: {e}",
-                    f.name()
-                );
-            }
-        }
-    }
-}
-
-#[test]
 fn a_block_after_one_that_left_the_optimised_code_has_its_own_registers() {
     // In every other block the 32-bit series wraps, and its warps go on in the reference code.
     const TEXT: &str = ".version 8.0\n.target sm_80\n.address_size 64\n

@@ -24,8 +24,11 @@ use crate::runtime::DeviceRuntime;
 /// Turns after which the lanes of a warp are thought to wait for each other.
 const PATIENCE: u32 = 8;
 
-/// How often warps go on between looks at the clock.
-const RUNS_PER_LOOK: u32 = 256;
+/// How often warps go on between looks at the clock: each time may be almost a turn.
+const RUNS_PER_LOOK: u32 = 16;
+
+/// Operations from which on a kernel has shorter turns: a turn of all of them would take seconds.
+const LARGE_PROGRAM: u32 = 4096;
 
 /// What all blocks of a launch share.
 pub struct LaunchShared<'a> {
@@ -73,15 +76,22 @@ pub struct LaunchShared<'a> {
 
 impl LaunchShared<'_> {
     /// Whether the launch has used its time.
-    fn is_late(&self) -> bool {
+    pub fn is_late(&self) -> bool {
         self.deadline.is_some_and(|at| Instant::now() >= at)
     }
 
     fn turn(&self) -> u32 {
-        match self.workspace {
+        let turn = match self.workspace {
             Some(_) => COOPERATIVE_TURN,
             None => TURN,
-        }
+        };
+        (turn / self.turns()).max(1)
+    }
+
+    /// Turns of a large kernel that are as long as one of others. It is the same in all forms of execution.
+    fn turns(&self) -> u32 {
+        let operations = u32::try_from(self.reference.insns.len()).unwrap_or(u32::MAX);
+        (operations / LARGE_PROGRAM).max(1)
     }
 
     /// Turns after which the lanes of a warp are thought to wait for each other. In a cooperative grid
@@ -91,7 +101,7 @@ impl LaunchShared<'_> {
             Some(_) => self.grid.iter().fold(1, |n: u32, g| n.saturating_mul(*g)),
             None => 1,
         };
-        PATIENCE.saturating_mul(blocks)
+        PATIENCE.saturating_mul(blocks).saturating_mul(self.turns())
     }
 }
 
@@ -147,6 +157,22 @@ pub struct BlockRunner {
 // belongs to the launch, which outlives it, and may be used by any thread: code, allocations, parameters
 // and system calls.
 unsafe impl Send for BlockRunner {}
+
+impl Warp {
+    /// Runs until it stops. `exit` is how it left machine code just now, if it did.
+    fn go_on(&mut self, s: &LaunchShared<'_>, jit: Option<&JitCode>, exit: Option<u32>) -> Stop {
+        let program = if self.reference {
+            s.reference
+        } else {
+            s.program
+        };
+        if self.threads.is_some() {
+            return threads::run(self, program, s.abort);
+        }
+        let jit = jit.filter(|_| !self.reference);
+        run(self, program, jit, s.abort, exit)
+    }
+}
 
 /// The mask of a warp with so many threads left.
 fn all_lanes(left: u32) -> u32 {
@@ -284,8 +310,7 @@ impl BlockRunner {
         while done < total {
             let (mut ran, mut turned) = (false, false);
             for k in 0..total {
-                let w = &mut self.warps[k];
-                if w.status != Status::Ready {
+                if self.warps[k].status != Status::Ready {
                     continue;
                 }
                 ran = true;
@@ -294,19 +319,14 @@ impl BlockRunner {
                 if runs.is_multiple_of(RUNS_PER_LOOK) && s.is_late() {
                     return Err(BlockError::TimedOut);
                 }
-                let program = if w.reference { s.reference } else { s.program };
-                let stop = if w.threads.is_some() {
-                    threads::run(w, program, s.abort)
-                } else {
-                    let exit = match exited {
-                        Some((at, exit)) if at == k => {
-                            exited = None;
-                            Some(exit)
-                        }
-                        _ => None,
-                    };
-                    run(w, program, jit.filter(|_| !w.reference), s.abort, exit)
-                };
+                let exit = exited.take_if(|(at, _)| *at == k).map(|(_, exit)| exit);
+                let mut stop = self.warps[k].go_on(s, jit, exit);
+                if let Stop::Deopt(pc) = stop {
+                    // At once, so that warps come in the same order as in the reference code.
+                    self.enter_reference(s, k, Place::Operation(pc), block)?;
+                    stop = self.warps[k].go_on(s, jit, None);
+                }
+                let w = &mut self.warps[k];
                 match stop {
                     Stop::Done => {
                         w.status = Status::Done;
@@ -338,9 +358,9 @@ impl BlockRunner {
                             jit = self.compiled(s, true);
                         }
                     }
-                    Stop::Aborted => return Err(BlockError::Aborted),
+                    // The reference code does not ask for itself.
+                    Stop::Aborted | Stop::Deopt(_) => return Err(BlockError::Aborted),
                     Stop::Fault => return Err(self.fault(k, block)),
-                    Stop::Deopt(pc) => self.enter_reference(s, k, Place::Operation(pc), block)?,
                 }
             }
             if !ran && done < total && !self.force() {

@@ -1,0 +1,65 @@
+//! The limit on the time of a launch.
+#![allow(missing_docs, clippy::unwrap_used)] // a test fails by a panic
+
+mod common;
+
+use std::time::Duration;
+
+use common::{Device, devices};
+use std::sync::Arc;
+use vgpu_soft_gpu::{Abort, Function, LaunchConfig, LaunchError, LaunchOptions};
+
+/// A launch that would not end by itself before the test's end.
+fn ends(d: &Device, f: &Arc<Function>, grid: [u32; 3], threads: u32) {
+    let config = LaunchConfig {
+        grid,
+        block: [threads, 1, 1],
+        dynamic_shared_bytes: 0,
+    };
+    let limit = Duration::from_millis(20);
+    let options = LaunchOptions {
+        reference: d.reference,
+        jit: d.jit,
+        time_limit: Some(limit),
+        ..LaunchOptions::default()
+    };
+    let done = d
+        .gpu
+        .launch(&d.space, f, &config, &[], &options, &Abort::new());
+    let kernel = f.name().to_owned();
+    assert_eq!(done, Err(LaunchError::TimedOut { kernel, limit }));
+}
+
+#[test]
+fn it_ends_every_kind_of_loop() {
+    const TEXT: &str = ".version 8.0\n.target sm_80\n.address_size 64\n
+        .func f() { ret; }
+        .visible .entry plain() { L: bra L; }
+        .visible .entry barrier() { L: bar.sync 0; bra L; }
+        .visible .entry divergent() { .reg .b32 %r; .reg .pred %p; mov.u32 %r, %tid.x; setp.eq.u32 %p, %r, 3;
+        L: @%p bra M; bar.warp.sync -1; bra L; M: bar.warp.sync -1; bra L; }
+        .visible .entry calls() { L: call f; bra L; }
+        .visible .entry ballots() { .reg .b32 %r; .reg .pred %p; L: vote.sync.ballot.b32 %r, %p, -1; bar.sync 0; bra L; }";
+    for d in &devices(TEXT) {
+        for f in d.module.functions() {
+            for threads in [32, 96] {
+                ends(d, f, [2, 1, 1], threads);
+            }
+        }
+    }
+}
+
+/// None of the blocks is long, and there are more than a lifetime has time for.
+#[test]
+fn it_ends_a_grid_of_short_blocks() {
+    const TEXT: &str = ".version 8.0\n.target sm_80\n.address_size 64\n
+        .visible .entry nothing() { ret; }
+        .visible .entry waits() { bar.sync 0; ret; }";
+    for d in &devices(TEXT) {
+        for f in d.module.functions() {
+            for threads in [1, 64] {
+                ends(d, f, [0x7fff_ffff, 65_535, 65_535], threads);
+            }
+        }
+    }
+}
