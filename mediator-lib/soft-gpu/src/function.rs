@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use crate::analysis::varies::{Varies, varies};
 use crate::analysis::webs;
 use crate::emit::{Mode, emit};
 use crate::exec::alu::Isa;
@@ -361,6 +362,19 @@ impl Function {
             let local_bytes = own + calls * CALL_BYTES;
             Ok(Lowered { functions, local_bytes })
         })
+    }
+
+    /// Why two runs of the kernel with such blocks need not agree; nothing where they must. For tests, which compare
+    /// forms of execution.
+    pub fn varies(&self, block: [u32; 3]) -> Vec<Varies> {
+        let threads = block.iter().fold(1u64, |n, &b| n.saturating_mul(b.into()));
+        self.lower().as_ref().map_or_else(
+            |_| Vec::new(),
+            |l| {
+                let functions: Vec<&Func> = l.functions.iter().map(|(_, f)| f).collect();
+                varies(&functions, threads.is_multiple_of(32))
+            },
+        )
     }
 
     /// Drops code that is not worth keeping once a module that holds the kernel is gone.

@@ -37,6 +37,7 @@ pub mod runtime;
 pub mod tasks;
 pub mod unified;
 
+pub use analysis::varies::Varies;
 pub use exec::alu::Isa;
 pub use function::{Function, Param};
 pub use image::{ImageError, PtxImage, ptx_images};

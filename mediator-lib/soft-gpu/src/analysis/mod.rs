@@ -3,4 +3,5 @@
 pub mod cfg;
 pub mod liveness;
 pub mod shapes;
+pub mod varies;
 pub mod webs;
