@@ -17,8 +17,8 @@ const OPTIONS: &str = "abort_on_error=1:detect_leaks=0:allocator_may_return_null
 
 /// Feeds mutated PTX and mutated images to the software GPU, with AddressSanitizer, and keeps what ends it
 ///
-/// Cases run in a process of their own. One that ends by a signal, panics, hangs or takes too much memory is a
-/// finding: its case is written to target/fuzz/findings, and --replay runs it again. The same seed makes the same
+/// Cases run in a process of their own. One that ends by a signal, panics, hangs, takes too much memory or leaves something
+/// else in one form of execution than in another is a finding: its case is written to target/fuzz/findings, and --replay runs it again. The same seed makes the same
 /// cases, as long as the corpus is the same: the table of PTX instructions, and what nvcc has compiled of the test
 /// programs so far (`cargo xtask ptx`, `cargo xtask programs`).
 #[derive(Args)]

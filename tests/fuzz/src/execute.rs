@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vgpu_soft_gpu::{
-    Abort, AddressSpace, DeviceRuntime, Function, Gpu, Isa, Jit, LaunchConfig, LaunchError,
+    Abort, AddressSpace, DeviceRuntime, Function, Gpu, Isa, LaunchConfig, LaunchError,
     LaunchOptions, LoadOptions, Module,
 };
 
 use crate::case::Case;
+use crate::compare::{Buffer, FORMS, Outcome};
 use crate::guard::{Closed, PAGE};
 use crate::random::Random;
 use crate::stats::{Counter, Stats};
@@ -30,11 +31,14 @@ pub struct Devices {
     two: Arc<Gpu>,
 }
 
-/// Memory that a case's kernels get, and what is in it at first.
-struct Buffer {
-    at: u64,
-    bytes: u64,
-    content: Vec<u8>,
+/// Where the kernels of a case run.
+struct Place<'a> {
+    space: &'a AddressSpace,
+    /// What is put back before each launch: first those that arguments point to, then the module's variables.
+    memory: Vec<Buffer>,
+    given: usize,
+    runtime: &'a Arc<DeviceRuntime>,
+    cooperative: bool,
 }
 
 impl Devices {
@@ -69,15 +73,17 @@ impl Devices {
             Err(_) => return stats.count(Counter::Refused),
         };
         stats.count(Counter::Loaded);
-        let buffers = buffers(&mut r, &space);
+        let mut memory = buffers(&mut r, &space);
         let runtime = Arc::new(DeviceRuntime::default());
         let _ = runtime.set_stack_bytes(*r.of(&[0, 64, 1024, 1024, 8192, 512 << 10]));
-        let mut open: Vec<(u64, u64)> = buffers.iter().map(|b| (b.at, b.bytes)).collect();
+        let given = memory.len();
+        let variables = module.allocations().iter();
+        memory.extend(variables.filter_map(|a| kept(&space, *a)));
+        let mut open: Vec<(u64, u64)> = memory.iter().map(|b| (b.at, b.bytes)).collect();
         open.push((base, PAGE));
         if module.uses_heap() && runtime.set_heap_bytes(HEAP, HEAP).is_ok() {
             let _ = runtime.create_heap(&space);
         }
-        open.extend(module.allocations().iter().filter_map(|a| space.lookup(*a)));
         let cooperative = r.one_in(20);
         // What these allocate is where nobody here knows.
         let _closed = if cooperative || runtime.has_heap() {
@@ -89,26 +95,22 @@ impl Devices {
         while kernels.len() > MAX_KERNELS {
             kernels.swap_remove(r.below(kernels.len()));
         }
+        let place = Place {
+            space: &space,
+            memory,
+            given,
+            runtime: &runtime,
+            cooperative,
+        };
         for f in &kernels {
             for _ in 0..1 + r.below(2) {
-                self.launches(&mut r, f, &space, &buffers, &runtime, cooperative, stats);
+                self.launches(&mut r, f, &place, stats);
             }
         }
-        let _ = runtime.take_output();
     }
 
-    /// One configuration in every form.
-    #[allow(clippy::too_many_arguments)] // all that a launch is made of
-    fn launches(
-        &self,
-        r: &mut Random,
-        f: &Arc<Function>,
-        space: &AddressSpace,
-        buffers: &[Buffer],
-        runtime: &Arc<DeviceRuntime>,
-        cooperative: bool,
-        stats: &Stats,
-    ) {
+    /// One configuration in every form, whose outcomes must be the same.
+    fn launches(&self, r: &mut Random, f: &Arc<Function>, place: &Place<'_>, stats: &Stats) {
         if f.unsupported().is_some() {
             return stats.count(Counter::Unsupported);
         }
@@ -134,29 +136,30 @@ impl Devices {
             block,
             dynamic_shared_bytes: *r.of(&[0, 0, 16, 100, 1024, 4096, 48 << 10]),
         };
-        let params = params(r, f, buffers);
-        let gpu = if r.one_in(6) { &self.two } else { &self.one };
-        let mut forms = vec![
-            (false, Jit::Always),
-            (false, Jit::Never),
-            (true, Jit::Never),
-        ];
+        let params = params(r, f, &place.memory[..place.given]);
+        let blocks: u32 = grid.iter().product();
+        let (gpu, threads) = match r.one_in(6) {
+            true => (&self.two, blocks.min(2)),
+            false => (&self.one, 1),
+        };
+        let settled = threads == 1 && !place.cooperative && f.varies(block).is_empty();
+        let mut forms = FORMS;
         let first = r.below(3);
-        forms.rotate_left(first);
-        forms.push((false, Jit::Auto));
-        for (reference, jit) in forms {
-            for b in buffers {
-                let _ = space.write(b.at, &b.content);
+        forms[..3].rotate_left(first);
+        let mut before: Option<Outcome> = None;
+        for form in forms {
+            for b in &place.memory {
+                let _ = place.space.write(b.at, &b.content);
             }
             let options = LaunchOptions {
-                reference,
-                jit,
-                runtime: Some(Arc::clone(runtime)),
+                reference: form.reference,
+                jit: form.jit,
+                runtime: Some(Arc::clone(place.runtime)),
                 time_limit: Some(TIME),
-                cooperative,
+                cooperative: place.cooperative,
             };
-            let result = gpu.launch(space, f, &config, &params, &options, &Abort::new());
-            stats.count(match result {
+            let result = gpu.launch(place.space, f, &config, &params, &options, &Abort::new());
+            stats.count(match &result {
                 Ok(_) => Counter::Ran,
                 Err(LaunchError::IllegalAddress(_)) => Counter::Illegal,
                 Err(LaunchError::MisalignedAddress(_)) => Counter::Misaligned,
@@ -170,8 +173,30 @@ impl Devices {
                 }
                 Err(_) => Counter::OtherFault,
             });
+            let text = place.runtime.take_output();
+            if !settled {
+                continue;
+            }
+            let result = result.map(|_| ());
+            let outcome = Outcome::of(form, result, place.space, &place.memory, text);
+            if let (Some(a), Some(b)) = (&before, &outcome) {
+                stats.count(Counter::Compared);
+                if let Some(how) = a.difference(b, &place.memory) {
+                    eprintln!("{} with {config:?} differs:\n{how}", f.name());
+                    std::process::abort();
+                }
+            }
+            before = before.or(outcome);
         }
     }
+}
+
+/// A variable with what is in it now.
+fn kept(space: &AddressSpace, a: u64) -> Option<Buffer> {
+    let (at, bytes) = space.lookup(a)?;
+    let mut content = vec![0; bytes as usize];
+    space.read(at, &mut content).ok()?;
+    Some(Buffer { at, bytes, content })
 }
 
 /// Memory whose ends are ends of pages, or not.

@@ -74,6 +74,21 @@ impl Kernel<'_> {
         self.line("ld.param.u64 %q0, [pa]; ld.param.u64 %q1, [pb]; ld.param.u64 %q2, [pc]; ld.param.u32 %r1, [pn]; ld.param.u32 %r2, [pm];");
         self.line("mov.u32 %r0, %tid.x; mov.u32 %r3, %laneid; mov.u32 %r4, %ctaid.x; mov.u32 %r5, %tid.y; shl.b32 %r6, %r0, 2; mul.lo.u32 %r7, %r0, %r1;");
         self.line("mov.u64 %q3, s; cvta.shared.u64 %q4, %q3; mov.u64 %q5, l; cvta.local.u64 %q6, %q5; mov.u64 %q7, g; mov.u64 %q8, c;");
+        // What PTX leaves open cannot be compared: every register has a value.
+        for (kind, ty, first, count) in [
+            ("r", "b32", 9, W32),
+            ("i", "b32", 0, 8),
+            ("q", "b64", 9, W64),
+            ("t", "b64", 0, 4),
+            ("h", "b16", 0, 8),
+        ] {
+            for k in first..count {
+                self.line(&format!("mov.{ty} %{kind}{k}, {};", 3 * k));
+            }
+        }
+        self.line("cvt.rn.f32.u32 %f0, %r0; cvt.rn.f32.s32 %f1, %r1; mov.f32 %f2, 0f3F800000; mov.f32 %f3, 0fC0400000; mov.f32 %f4, 0f00000001; mov.f32 %f5, 0f7F800000; mov.f32 %f6, 0fFFC00000; mov.f32 %f7, 0f42F6E979;");
+        self.line("cvt.rn.f64.u32 %d0, %r0; cvt.rn.f64.s32 %d1, %r1; mov.f64 %d2, 0d3FF0000000000000; mov.f64 %d3, 0dBFB999999999999A;");
+        self.line("setp.eq.u32 %p4, %r0, %r3; setp.ge.u32 %p5, %r0, 20;");
         self.line("setp.lt.u32 %p0, %r0, 7; setp.eq.u32 %p1, %r1, 0; setp.gt.s32 %p2, %r3, 15; and.b32 %r8, %r0, 1; setp.ne.u32 %p3, %r8, 0;");
     }
 

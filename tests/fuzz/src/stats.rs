@@ -25,10 +25,12 @@ pub enum Counter {
     OtherFault,
     /// Cases for which the host had no memory.
     NoMemory,
+    /// Launches whose outcome was compared with that in another form.
+    Compared,
 }
 
 /// All of them, with what they are called.
-pub const COUNTERS: [(Counter, &str); 10] = [
+pub const COUNTERS: [(Counter, &str); 11] = [
     (Counter::Cases, "cases"),
     (Counter::Loaded, "loaded"),
     (Counter::Refused, "refused"),
@@ -39,6 +41,7 @@ pub const COUNTERS: [(Counter, &str); 10] = [
     (Counter::TimedOut, "launches timed out"),
     (Counter::OtherFault, "other faults"),
     (Counter::NoMemory, "out of host memory"),
+    (Counter::Compared, "outcomes compared"),
 ];
 
 /// Their values.

@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
+use crate::patience::{Hang, Look, Patience};
 use crate::stats::{COUNTERS, line};
 use crate::work::Shared;
 
-/// A case that takes longer hangs: all its launches have limits.
+/// A case that takes more processor time hangs, or one that sleeps for twice as long: all its launches have limits.
 pub const HANG: Duration = Duration::from_secs(60);
 /// Host memory of a worker. A block may have 1 GiB of local memory and as much for registers; AddressSanitizer
 /// and its shadow come on top.
@@ -47,9 +48,9 @@ pub struct Run {
     pub findings: PathBuf,
     /// Stop at the first finding.
     pub stop: bool,
-    /// How long a case may take: [`HANG`].
+    /// How much processor time a case may take: [`HANG`].
     pub hang: Duration,
-    /// How workers are to fail at their third case, to show that it is seen: `crash`, `panic` or `hang`.
+    /// How workers are to fail at their third case, to show that it is seen: `crash`, `panic`, `sleep` or `spin`.
     pub fail: Option<String>,
 }
 
@@ -59,7 +60,7 @@ enum End {
     /// The time is over.
     Time,
     Crashed(ExitStatus),
-    Hung,
+    Hung(Hang),
     Memory(u64),
 }
 
@@ -99,7 +100,14 @@ pub fn run(run: &Run) -> Result<u64> {
                     None => status.to_string(),
                 },
             )),
-            End::Hung => Some(("hang", format!("no progress for {} s", run.hang.as_secs()))),
+            End::Hung(how) => {
+                let (time, what) = match how {
+                    Hang::Busy(time) => (time, "of processor time"),
+                    Hang::Asleep(time) => (time, "asleep"),
+                };
+                let why = format!("no progress in {} s {what}", time.as_secs());
+                Some(("hang", why))
+            }
             End::Memory(bytes) => Some(("memory", format!("{} MiB resident", bytes >> 20))),
         };
         if let Some((kind, why)) = what {
@@ -166,7 +174,7 @@ fn watch(
     start: Instant,
     before: &[u64],
 ) -> Result<End> {
-    let (mut seen, mut since) = (0, Instant::now());
+    let mut patience = Patience::new(run.hang, Instant::now());
     let mut reported = Instant::now();
     loop {
         if let Some(status) = child.try_wait()? {
@@ -178,13 +186,11 @@ fn watch(
         }
         let values = shared.values();
         let cases = values.first().copied().unwrap_or(0);
-        if cases != seen {
-            (seen, since) = (cases, Instant::now());
-        }
+        let hang = patience.look(cases, Look::take(child.id()));
         let end = if deadline.is_some_and(|d| Instant::now() >= d) {
             Some(End::Time)
-        } else if since.elapsed() >= if cases == 0 { HANG } else { run.hang } {
-            Some(End::Hung)
+        } else if let Some(how) = hang {
+            Some(End::Hung(how))
         } else {
             Some(resident(child.id()))
                 .filter(|bytes| *bytes > MAX_RESIDENT_BYTES)

@@ -131,8 +131,11 @@ fn fail(how: &str) {
         "crash" => std::process::abort(),
         // The executor catches panics of its own.
         "panic" => drop(std::panic::catch_unwind(|| panic!("on purpose"))),
-        "hang" => loop {
+        "sleep" => loop {
             std::thread::park();
+        },
+        "spin" => loop {
+            std::hint::spin_loop();
         },
         _ => {}
     }

@@ -35,6 +35,7 @@ fn a_short_run_finds_nothing() {
     assert!(count("loaded") > 500, "{text}");
     assert!(count("launches that ended") > 500, "{text}");
     assert!(count("illegal addresses") > 300, "{text}");
+    assert!(count("outcomes compared") > 300, "{text}");
     fs::remove_dir_all(findings).unwrap();
 }
 
@@ -54,10 +55,11 @@ fn what_ends_or_stops_a_worker_is_a_finding() {
     for (how, name) in [
         ("crash", "crash-9-2"),
         ("panic", "crash-9-2"),
-        ("hang", "hang-9-2"),
+        ("sleep", "hang-9-2"),
+        ("spin", "hang-9-2"),
     ] {
         let words = [
-            "run", "--seed", "9", "--cases", "10", "--stop", "--hang", "15", "--fail", how,
+            "run", "--seed", "9", "--cases", "10", "--stop", "--hang", "3", "--fail", how,
         ];
         let (output, findings) = run(&format!("vgpu-fuzz-{how}"), &words);
         let text = String::from_utf8_lossy(&output.stdout);
