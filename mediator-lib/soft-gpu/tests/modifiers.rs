@@ -61,7 +61,7 @@ fn unknown_modifiers_are_refused_and_not_ignored() {
         "shfl.sync.weird.b32 %r1, %r2, 1, 31, -1;",
         "bar.red.nand.pred %p1, 0, %p2;",
         "mma.sync.aligned.m16n8k32.row.col.kind::f8f6f4.f32.e4m3.e4m3.f32 {%f0,%f1,%f2,%f3}, {%r0,%r1,%r2,%r3}, {%r4,%r5}, {%f0,%f1,%f2,%f3};",
-        "mma.sp.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%f0,%f1,%f2,%f3}, {%r0,%r1}, {%r2,%r3}, {%f0,%f1,%f2,%f3}, %r4, 0;",
+        "mma.sp::random_metadata.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%f0,%f1,%f2,%f3}, {%r0,%r1}, {%r2,%r3}, {%f0,%f1,%f2,%f3}, %r4, 0;",
         "ldmatrix.sync.aligned.m16n16.x1.trans.shared.b8 {%r1,%r2}, [%r3];",
         "tex.2d.v4.f32.f32 {%f0,%f1,%f2,%f3}, [%q0, {%f4,%f5}];",
         "suld.b.1d.b32.trap %r1, [%q0, {%r2}];",

@@ -30,6 +30,7 @@ mod moves;
 pub mod page;
 pub mod real;
 mod refused;
+mod sparse;
 mod special;
 pub mod values;
 mod video;
@@ -53,6 +54,7 @@ pub fn all() -> Vec<Form> {
     atomics::table(&mut t);
     warp::table(&mut t);
     matrix::table(&mut t);
+    sparse::table(&mut t);
     wmma::table(&mut t);
     video::table(&mut t);
     control::table(&mut t);

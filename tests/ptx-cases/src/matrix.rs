@@ -140,13 +140,61 @@ fn kinds() -> Vec<Kind> {
 
 /// Where element `e` of register `r` of a lane lies in A: row and column. Elements of a register are neighbours
 /// in a row; four lanes share a row.
-fn place_a(m: usize, per: usize, lane: usize, r: usize, e: usize) -> [usize; 2] {
+pub(crate) fn place_a(m: usize, per: usize, lane: usize, r: usize, e: usize) -> [usize; 2] {
     let (low, half) = if m == 16 { (r % 2, r / 2) } else { (0, r) };
     [lane / 4 + 8 * low, (lane % 4) * per + e + 4 * per * half]
 }
 
-fn place_b(per: usize, lane: usize, r: usize, e: usize) -> [usize; 2] {
+pub(crate) fn place_b(per: usize, lane: usize, r: usize, e: usize) -> [usize; 2] {
     [(lane % 4) * per + e + 4 * per * r, lane / 4]
+}
+
+/// A register with the elements of a matrix at given rows and columns.
+pub(crate) fn encode(
+    e: Element,
+    matrix: &[i64],
+    width: usize,
+    places: impl Iterator<Item = [usize; 2]>,
+) -> u64 {
+    places.enumerate().fold(0u64, |r, (i, [row, col])| {
+        r | e.encode(matrix[row * width + col]) << (e.bits as usize * i)
+    })
+}
+
+/// Elements of C or D in a register: halves are packed in twos.
+pub(crate) fn pack(e: Element) -> usize {
+    if e.name == "f16" { 2 } else { 1 }
+}
+
+/// A lane's registers of C or D, a matrix of 16 or 8 rows.
+pub(crate) fn accumulators(e: Element, matrix: &[i64], lane: usize) -> Vec<u64> {
+    let n = pack(e);
+    (0..matrix.len() / 32 / n)
+        .map(|r| encode(e, matrix, 8, (0..n).map(|i| place_c(lane, r * n + i))))
+        .collect()
+}
+
+/// A matrix of C; that of seed 2 at the ends of what S32 holds.
+pub(crate) fn sums(e: Element, n: usize, seed: u64) -> Vec<i64> {
+    let mut c = e.matrix(n, seed + 20);
+    if e == S32 && seed == 2 {
+        let ends = [i32::MAX, i32::MIN].map(i64::from);
+        c.iter_mut()
+            .zip(ends.into_iter().cycle())
+            .for_each(|(v, end)| *v = end);
+    }
+    c
+}
+
+/// `{%a, %b}`: registers of a list.
+pub(crate) fn braces(names: &[&str]) -> String {
+    let list: Vec<String> = names.iter().map(|n| format!("%{n}")).collect();
+    format!("{{{}}}", list.join(", "))
+}
+
+/// Type of a register of C or D.
+pub(crate) fn sum_register(e: Element) -> &'static str {
+    if e.name == "f16" { "b32" } else { register(e) }
 }
 
 /// Of C and D, two neighbours of a row belong to a lane, packed or not.
@@ -208,33 +256,10 @@ fn mma(t: &mut Table, kind: &Kind) {
     let per = |e: Element| (32 / e.bits).max(1) as usize;
     let (pa, pb) = (per(kind.a), per(kind.b));
     let (ra, rb, elements) = (m * k / 32 / pa, n * k / 32 / pb, m * n / 32);
-    // Halves of C and D are packed in twos.
-    let pack = |e: Element| if e.name == "f16" { 2 } else { 1 };
     let (rc, rd) = (elements / pack(kind.c), elements / pack(kind.d));
-    let names = |from: usize, n: usize| {
-        (from..from + n)
-            .map(|i| format!("%{}", IN[i]))
-            .collect::<Vec<_>>()
-            .join(", ")
-    };
-    let out = OUT[..rd]
-        .iter()
-        .map(|n| format!("%{n}"))
-        .collect::<Vec<_>>()
-        .join(", ");
-    let d_reg = if kind.d.name == "f16" {
-        "b32"
-    } else {
-        register(kind.d)
-    };
-    let c_reg = if kind.c.name == "f16" {
-        "b32"
-    } else {
-        register(kind.c)
-    };
     let mut inputs = vec![register(kind.a); ra];
     inputs.extend(vec![register(kind.b); rb]);
-    inputs.extend(vec![c_reg; rc]);
+    inputs.extend(vec![sum_register(kind.c); rc]);
     // `.satfinite` stands before the types, the operation on bits behind them.
     let (sat, operation) = if kind.suffix == ".satfinite" {
         (kind.suffix, "")
@@ -246,73 +271,29 @@ fn mma(t: &mut Table, kind: &Kind) {
         kind.d.name, kind.a.name, kind.b.name, kind.c.name
     );
     let code = format!(
-        "{opcode} {{{out}}}, {{{}}}, {{{}}}, {{{}}};",
-        names(0, ra),
-        names(ra, rb),
-        names(ra + rb, rc)
+        "{opcode} {}, {}, {}, {};",
+        braces(&OUT[..rd]),
+        braces(&IN[..ra]),
+        braces(&IN[ra..ra + rb]),
+        braces(&IN[ra + rb..ra + rb + rc])
     );
     let mut cases = vec![];
     let mut wants = vec![];
     for seed in 1..=2u64 {
         let (a, b) = (kind.a.matrix(m * k, seed), kind.b.matrix(k * n, seed + 10));
-        let mut c = kind.c.matrix(m * n, seed + 20);
-        if kind.d == S32 && seed == 2 {
-            c.iter_mut().enumerate().for_each(|(i, v)| {
-                *v = if i % 2 == 0 {
-                    i32::MAX.into()
-                } else {
-                    i32::MIN.into()
-                }
-            });
-        }
+        let c = sums(kind.c, m * n, seed);
         let d = product(kind, &a, &b, &c);
-        let encode = |e: Element, matrix: &[i64], width: usize, places: Vec<[usize; 2]>| {
-            places.iter().enumerate().fold(0u64, |r, (i, [row, col])| {
-                r | e.encode(matrix[row * width + col]) << (e.bits as usize * i)
-            })
-        };
         let mut threads = vec![];
         let mut results = vec![];
         for lane in 0..32 {
-            let mut words = vec![];
-            for r in 0..ra {
-                words.push(encode(
-                    kind.a,
-                    &a,
-                    k,
-                    (0..pa).map(|e| place_a(m, pa, lane, r, e)).collect(),
-                ));
-            }
-            for r in 0..rb {
-                words.push(encode(
-                    kind.b,
-                    &b,
-                    n,
-                    (0..pb).map(|e| place_b(pb, lane, r, e)).collect(),
-                ));
-            }
-            let accumulators = |e: Element, matrix: &[i64], count: usize| {
-                (0..count)
-                    .map(|r| {
-                        encode(
-                            e,
-                            matrix,
-                            n,
-                            (0..pack(e))
-                                .map(|i| place_c(lane, r * pack(e) + i))
-                                .collect(),
-                        )
-                    })
-                    .collect::<Vec<_>>()
-            };
-            words.extend(accumulators(kind.c, &c, rc));
+            let left = |r| encode(kind.a, &a, k, (0..pa).map(|e| place_a(m, pa, lane, r, e)));
+            let right = |r| encode(kind.b, &b, n, (0..pb).map(|e| place_b(pb, lane, r, e)));
+            let mut words: Vec<u64> = (0..ra).map(left).collect();
+            words.extend((0..rb).map(right));
+            words.extend(accumulators(kind.c, &c, lane));
             threads.push(words);
-            results.push(
-                accumulators(kind.d, &d, rd)
-                    .into_iter()
-                    .map(Bits)
-                    .collect::<Vec<_>>(),
-            );
+            let out = accumulators(kind.d, &d, lane);
+            results.push(out.into_iter().map(Bits).collect::<Vec<_>>());
         }
         cases.push(threads);
         wants.push(results);
@@ -324,7 +305,7 @@ fn mma(t: &mut Table, kind: &Kind) {
         &code,
         32,
         &inputs,
-        &vec![d_reg; rd],
+        &vec![sum_register(kind.d); rd],
         &cases,
         |_| wants.borrow_mut().next().unwrap_or_default(),
     );

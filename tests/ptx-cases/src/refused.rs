@@ -87,7 +87,7 @@ pub fn table(t: &mut Table) {
             901,
             "tensormap.replace.tile.global_address.global.b1024.b64 [%q0], %q1;",
         ),
-        // Products of several warps, sparse ones, and of narrow floats.
+        // Products of several warps, and of narrow floats.
         (80, 901, "wgmma.fence.sync.aligned;"),
         (80, 901, "wgmma.commit_group.sync.aligned;"),
         (80, 901, "wgmma.wait_group.sync.aligned 0;"),
@@ -95,11 +95,6 @@ pub fn table(t: &mut Table) {
             80,
             901,
             "wgmma.mma_async.sync.aligned.m64n8k16.f32.f16.f16 {%f0, %f1, %f2, %f3}, %q0, %q1, %p1, 1, 1, 0, 0;",
-        ),
-        (
-            71,
-            80,
-            "mma.sp.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%f0, %f1, %f2, %f3}, {%r0, %r1}, {%r2, %r3}, {%f0, %f1, %f2, %f3}, %r4, 0;",
         ),
         (
             86,

@@ -16,9 +16,10 @@ impl Emitter<'_> {
     }
 
     pub(super) fn mma(&mut self, i: &Inst, m: Mma) {
-        let [na, nb, ..] = m.registers();
+        let [na, nb, nc, _] = m.registers();
         let (a, rest) = i.s.split_at(na.min(i.s.len()));
-        let (b, c) = rest.split_at(nb.min(rest.len()));
+        let (b, rest) = rest.split_at(nb.min(rest.len()));
+        let (c, metadata) = rest.split_at(nc.min(rest.len()));
         let list = |l: &[u32]| slots(l.iter().map(|&v| self.vec(v)));
         let tile = Tile {
             what: What::Mma(m),
@@ -26,6 +27,7 @@ impl Emitter<'_> {
             a: list(a),
             b: list(b),
             c: list(c),
+            metadata: list(metadata)[0],
         };
         let masked = self.masked(i);
         let x = self.tile(tile);
@@ -64,6 +66,7 @@ impl Emitter<'_> {
                 a: [0; 8],
                 b: [0; 8],
                 c: [0; 8],
+                metadata: 0,
             });
         }
         let masked = self.masked(i);

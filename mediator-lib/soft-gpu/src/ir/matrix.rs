@@ -120,6 +120,9 @@ pub struct Mma {
     pub product: Product,
     /// The four products of `m8n8k4` of f16, each by eight lanes: whether A and B are in column order.
     pub quads: Option<[bool; 2]>,
+    /// Half of A is zero and left out, as `mma.sp` has it: which lanes of a row say where the others belong
+    /// (the sparsity selector).
+    pub sparse: Option<u32>,
 }
 
 impl Mma {
@@ -131,8 +134,23 @@ impl Mma {
         }
         let chunks = self.k / self.elements[0].columns();
         let blocks = self.rows / 8;
+        let packed = if self.sparse.is_some() { 2 } else { 1 };
         let c = |s| blocks * if s == Sum::F16 { 1 } else { 2 };
-        [blocks * chunks, chunks, c(self.sums[0]), c(self.sums[1])].map(|n| n as usize)
+        let a = blocks * chunks / packed;
+        [a, chunks, c(self.sums[0]), c(self.sums[1])].map(|n| n as usize)
+    }
+
+    /// What the metadata of `mma.sp` counts: how many of a row of A that are left are named by two bits each.
+    /// They are words of 16 bits, of which tf32 has two, or bytes, of which one has two elements of 4 bits.
+    pub fn units(&self) -> u32 {
+        let bits = self.k / 2 * self.elements[0].bits();
+        bits / if self.elements[0].bits() < 16 { 8 } else { 16 }
+    }
+
+    /// How many sparsity selectors there are: the lanes of a row that hold metadata are one, two or all four.
+    pub fn selectors(&self) -> u32 {
+        // Two rows, in 32 bits of each lane.
+        4 / (2 * 2 * self.units() / 32).clamp(1, 4)
     }
 
     /// Whether the ISA has this combination of shape and types for sm_70 to sm_90.
@@ -152,6 +170,9 @@ impl Mma {
         }
         if (self.product != Product::Multiply) != (a == B1) {
             return false;
+        }
+        if self.sparse.is_some() {
+            return self.valid_sparse();
         }
         match a {
             F16 => same && matches!(shape, (16, 8 | 16)) && matches!(c, Sum::F16 | Sum::F32),
@@ -173,6 +194,26 @@ impl Mma {
                     && (c, d) == (Sum::S32, Sum::S32)
             }
         }
+    }
+
+    /// The same for `mma.sp`, the types of whose operands agree as in `mma`.
+    fn valid_sparse(&self) -> bool {
+        use Element::{B1, Bf16, E4m3, E5m2, F16, F64, Tf32};
+        let [a, b] = self.elements;
+        let [c, d] = self.sums;
+        let k = self.k;
+        let types = match a {
+            F16 => b == F16 && matches!(k, 16 | 32) && matches!(c, Sum::F16 | Sum::F32),
+            Bf16 => b == Bf16 && matches!(k, 16 | 32) && c == Sum::F32,
+            Tf32 => b == Tf32 && matches!(k, 8 | 16) && c == Sum::F32,
+            E4m3 | E5m2 => matches!(b, E4m3 | E5m2) && k == 64 && c == Sum::F32,
+            F64 | B1 => false,
+            _ => {
+                let wide = if a.bits() == 8 { [32, 64] } else { [64, 128] };
+                b.integer() && a.bits() == b.bits() && wide.contains(&k) && c == Sum::S32
+            }
+        };
+        types && self.rows == 16 && c == d
     }
 }
 

@@ -151,7 +151,7 @@ fn operands(i: &Inst, class: &impl Fn(V) -> Option<Class>) -> bool {
             [na, nb, nc, nd]
                 .iter()
                 .all(|n| (1..=MAX_FRAGMENT).contains(n))
-                && i.s.len() == na + nb + nc
+                && i.s.len() == na + nb + nc + usize::from(m.sparse.is_some())
                 && i.d.len() == nd
                 && each(&i.s, c)
                 && each(&i.d, c)

@@ -16,11 +16,17 @@ pub(super) fn shape(s: &str) -> Option<[u32; 3]> {
 
 impl<'a> Lower<'a> {
     pub(super) fn mma(&mut self) -> Res<()> {
-        if self.mods.iter().any(|m| {
-            *m == "sp" || m.starts_with("sp::") || m.starts_with("kind") || *m == "block_scale"
-        }) {
+        let scaled = |m: &&str| m.starts_with("kind") || *m == "block_scale";
+        if self.mods.iter().any(scaled) {
             return self.unsupported();
         }
+        // Metadata in order is a promise: what it means is the same.
+        let sparse = self.has("sp") || self.has("sp::ordered_metadata");
+        let sparse = match sparse.then(|| self.operand(5)).transpose()? {
+            None => None,
+            Some(Operand::Imm(selector)) => Some(u32::try_from(*selector).unwrap_or(u32::MAX)),
+            Some(_) => return self.bad_operands(),
+        };
         let Some([m, 8, k]) = self.mods.iter().find_map(|m| shape(m)) else {
             return self.unsupported();
         };
@@ -63,11 +69,13 @@ impl<'a> Lower<'a> {
                 () => Product::Multiply,
             },
             quads,
+            sparse,
         };
         if !mma.valid() || (quads.is_none() && (a_col || !b_col)) || !matches!(m, 8 | 16) {
             return self.unsupported();
         }
-        if self.count() != 4 {
+        let operands = if sparse.is_some() { 6 } else { 4 };
+        if self.count() != operands || sparse.is_some_and(|s| s >= mma.selectors()) {
             return self.bad_operands();
         }
         self.multiply_fragments(mma)
@@ -81,11 +89,14 @@ impl<'a> Lower<'a> {
             Ty::B32
         };
         let class = if wide == Ty::B64 { Class::D } else { Class::W };
-        let mut s = Vec::with_capacity(n[0] + n[1] + n[2]);
+        let mut s = Vec::with_capacity(n[0] + n[1] + n[2] + 1);
         for (at, count) in [(1, n[0]), (2, n[1]), (3, n[2])] {
             for o in self.elements(self.operand(at)?, count)? {
                 s.push(self.src(o, wide)?);
             }
+        }
+        if mma.sparse.is_some() {
+            s.push(self.source(4, Ty::B32)?);
         }
         self.copy_guard();
         let (out, d) = self.fragment_out(n[3], class)?;

@@ -88,7 +88,14 @@ fn allowed(name: &str) -> Option<[&'static [&'static str]; 2]> {
         ],
         "bra" | "ret" | "exit" | "call" | "brx" => [NONE, &["uni", "idx"]],
         "mma" => [
-            &["sync", "aligned", "row", "col"],
+            &[
+                "sync",
+                "aligned",
+                "row",
+                "col",
+                "sp",
+                "sp::ordered_metadata",
+            ],
             &["satfinite", "and", "xor", "popc"],
         ],
         "wmma" => [

@@ -44,6 +44,7 @@ fn unit(s: [u32; 3], elements: [Element; 2], sums: [Sum; 2]) -> Mma {
         saturate: false,
         product: Product::Multiply,
         quads: None,
+        sparse: None,
     }
 }
 

@@ -11,6 +11,7 @@ mod avx2;
 mod avx512;
 mod portable;
 mod rows;
+mod sparse;
 mod wmma;
 
 pub use rows::{ldmatrix, movmatrix, stmatrix};
@@ -42,6 +43,8 @@ pub struct Tile {
     pub b: [u32; MAX_FRAGMENT],
     /// Registers of C.
     pub c: [u32; MAX_FRAGMENT],
+    /// Metadata of a sparse A.
+    pub metadata: u32,
 }
 
 /// The first slots of a list, unused ones zero.
@@ -56,7 +59,7 @@ pub fn slots(list: impl IntoIterator<Item = u32>) -> [u32; MAX_FRAGMENT] {
 /// The handler of `mma`.
 pub fn mma(m: &Mma, isa: Isa) -> Handler {
     #[cfg(target_arch = "x86_64")]
-    {
+    if m.sparse.is_none() {
         let fast = match isa {
             Isa::Avx512 => avx512::handler(m),
             Isa::Avx2 => avx2::handler(m),

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)] // frame slots through raw pointers
 #![allow(clippy::needless_range_loop)] // rows, columns and lanes are numbers: they index several arrays at once
 
+use super::sparse::{PACKED, columns};
 use super::{Tile, What};
 use crate::exec::alu::{Isa, write};
 use crate::exec::float::{canon, fma32};
@@ -13,12 +14,12 @@ use crate::exec::warp::Warp;
 use crate::ir::matrix::{Element, MAX_FRAGMENT, Mma, Product, Sum};
 
 /// Most rows of A.
-const ROWS: usize = 16;
+pub(super) const ROWS: usize = 16;
 /// Columns of B.
 const COLUMNS: usize = 8;
-/// Most columns of A with floating-point elements.
+/// Most columns of A with floating-point elements, but for those that a sparse A leaves out.
 const FLOATS: usize = 32;
-/// Most columns of A with integer elements.
+/// The same with integer elements.
 const INTEGERS: usize = 64;
 
 /// The site of an operation, if it is one of `mma`.
@@ -177,6 +178,17 @@ unsafe fn store(f: *mut u8, i: &Insn, w: &Warp, t: &Tile, m: &Mma, d: &[[u32; CO
     }
 }
 
+/// The columns of a sparse A; of another one nothing that is looked at.
+#[inline(always)]
+unsafe fn places<const SPARSE: bool>(f: *mut u8, t: &Tile, m: &Mma) -> [[u8; PACKED]; ROWS] {
+    if SPARSE {
+        // SAFETY: the emitter gave the metadata a 32-bit vector slot in this frame.
+        columns(m, &unsafe { u32::load(f.add(t.metadata as usize)) })
+    } else {
+        [[0; PACKED]; ROWS]
+    }
+}
+
 /// `a * b + c` rounded once.
 #[inline(always)]
 fn fma<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
@@ -184,24 +196,30 @@ fn fma<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
 }
 
 #[inline(always)]
-unsafe fn float<const FMA: bool, const KIND: u8, const W: usize>(
+unsafe fn float<
+    const FMA: bool,
+    const KIND: u8,
+    const W: usize,
+    const SPARSE: bool,
+    const K: usize,
+>(
     f: *mut u8,
     i: &Insn,
     w: &mut Warp,
 ) -> u32 {
-    const { assert!(W == width(KIND)) };
+    const { assert!(W == width(KIND) && K == if SPARSE { 2 * FLOATS } else { FLOATS }) };
     let (t, m) = match site(i, w) {
         Ok(site) => site,
         Err(event) => return event,
     };
-    let [_, nb, ..] = m.registers();
+    let [na, nb, ..] = m.registers();
     let blocks = (m.rows as usize / 8).min(2);
-    let chunks = nb.min(FLOATS / W);
+    let left_chunks = (na / blocks).min(FLOATS / W);
     let mut a = [[0f32; FLOATS]; ROWS];
-    let mut b = [[0f32; COLUMNS]; FLOATS];
+    let mut b = [[0f32; COLUMNS]; K];
     // SAFETY: the emitter gave all registers slots in this frame.
     unsafe {
-        for c in 0..chunks {
+        for c in 0..left_chunks {
             for block in 0..blocks {
                 let raw = rows(f, &t.a, blocks * c + block);
                 for (g, row) in raw.into_iter().enumerate() {
@@ -209,6 +227,8 @@ unsafe fn float<const FMA: bool, const KIND: u8, const W: usize>(
                     a[8 * block + g][c * W..(c + 1) * W].copy_from_slice(&v);
                 }
             }
+        }
+        for c in 0..nb.min(K / W) {
             for (g, row) in rows(f, &t.b, c).into_iter().enumerate() {
                 let v = floats::<KIND, W>(m.elements[1], row);
                 for (k, v) in v.into_iter().enumerate() {
@@ -217,9 +237,11 @@ unsafe fn float<const FMA: bool, const KIND: u8, const W: usize>(
             }
         }
         let mut d = sums(f, t, &m);
-        for (row, d) in a.iter().zip(&mut d).take(8 * blocks) {
+        let columns = places::<SPARSE>(f, t, &m);
+        for (n, (row, d)) in a.iter().zip(&mut d).enumerate().take(8 * blocks) {
             let mut sum = d.map(f32::from_bits);
-            for (&left, right) in row.iter().zip(&b).take(chunks * W) {
+            for (k, &left) in row.iter().enumerate().take(left_chunks * W) {
+                let right = &b[if SPARSE { columns[n][k].into() } else { k } % K];
                 for c in 0..COLUMNS {
                     sum[c] = fma::<FMA>(left, right[c], sum[c]);
                 }
@@ -282,20 +304,24 @@ unsafe fn double(f: *mut u8, i: &Insn, w: &mut Warp) -> u32 {
 }
 
 #[inline(always)]
-unsafe fn integer<const BITS: u32, const W: usize>(f: *mut u8, i: &Insn, w: &mut Warp) -> u32 {
-    const { assert!(W as u32 * BITS == 128) };
+unsafe fn integer<const BITS: u32, const W: usize, const SPARSE: bool, const K: usize>(
+    f: *mut u8,
+    i: &Insn,
+    w: &mut Warp,
+) -> u32 {
+    const { assert!(W as u32 * BITS == 128 && K == if SPARSE { 2 * INTEGERS } else { INTEGERS }) };
     let (t, m) = match site(i, w) {
         Ok(site) => site,
         Err(event) => return event,
     };
-    let [_, nb, ..] = m.registers();
+    let [na, nb, ..] = m.registers();
     let blocks = (m.rows as usize / 8).min(2);
-    let chunks = nb.min(INTEGERS / W);
+    let left_chunks = (na / blocks).min(INTEGERS / W);
     let mut a = [[0i32; INTEGERS]; ROWS];
-    let mut b = [[0i32; COLUMNS]; INTEGERS];
+    let mut b = [[0i32; COLUMNS]; K];
     // SAFETY: the emitter gave all registers slots in this frame.
     unsafe {
-        for c in 0..chunks {
+        for c in 0..left_chunks {
             for block in 0..blocks {
                 let raw = rows(f, &t.a, blocks * c + block);
                 for (g, row) in raw.into_iter().enumerate() {
@@ -303,6 +329,8 @@ unsafe fn integer<const BITS: u32, const W: usize>(f: *mut u8, i: &Insn, w: &mut
                     a[8 * block + g][c * W..(c + 1) * W].copy_from_slice(&v);
                 }
             }
+        }
+        for c in 0..nb.min(K / W) {
             for (g, row) in rows(f, &t.b, c).into_iter().enumerate() {
                 let v = integers::<BITS, W>(m.elements[1], row);
                 for (k, v) in v.into_iter().enumerate() {
@@ -311,10 +339,12 @@ unsafe fn integer<const BITS: u32, const W: usize>(f: *mut u8, i: &Insn, w: &mut
             }
         }
         let mut d = sums(f, t, &m);
-        for (row, d) in a.iter().zip(&mut d).take(8 * blocks) {
+        let columns = places::<SPARSE>(f, t, &m);
+        for (n, (row, d)) in a.iter().zip(&mut d).enumerate().take(8 * blocks) {
             // At most 64 products of at most 255 * 255: no overflow before C is added.
             let mut sum = [0i32; COLUMNS];
-            for (&left, right) in row.iter().zip(&b).take(chunks * W) {
+            for (k, &left) in row.iter().enumerate().take(left_chunks * W) {
+                let right = &b[if SPARSE { columns[n][k].into() } else { k } % K];
                 for c in 0..COLUMNS {
                     sum[c] += left * right[c];
                 }
@@ -472,18 +502,31 @@ macro_rules! instantiate {
     ($name:ident, $fma:literal, $attr:tt) => {
         mod $name {
             use super::*;
-            instantiate!(@fn $attr half_handler, float::<$fma, HALF, 8>);
-            instantiate!(@fn $attr brain_handler, float::<$fma, BRAIN, 8>);
-            instantiate!(@fn $attr tensor_handler, float::<$fma, TENSOR, 4>);
-            instantiate!(@fn $attr byte_handler, float::<$fma, BYTE, 16>);
+            instantiate!(@fn $attr half_handler, float::<$fma, HALF, 8, false, FLOATS>);
+            instantiate!(@fn $attr brain_handler, float::<$fma, BRAIN, 8, false, FLOATS>);
+            instantiate!(@fn $attr tensor_handler, float::<$fma, TENSOR, 4, false, FLOATS>);
+            instantiate!(@fn $attr byte_handler, float::<$fma, BYTE, 16, false, FLOATS>);
+            instantiate!(@fn $attr sparse_half, float::<$fma, HALF, 8, true, { 2 * FLOATS }>);
+            instantiate!(@fn $attr sparse_brain, float::<$fma, BRAIN, 8, true, { 2 * FLOATS }>);
+            instantiate!(@fn $attr sparse_tensor, float::<$fma, TENSOR, 4, true, { 2 * FLOATS }>);
+            instantiate!(@fn $attr sparse_byte, float::<$fma, BYTE, 16, true, { 2 * FLOATS }>);
             instantiate!(@fn $attr quads_handler, quads::<$fma>);
             instantiate!(@fn $attr double_handler, double);
-            instantiate!(@fn $attr integer8_handler, integer::<8, 16>);
-            instantiate!(@fn $attr integer4_handler, integer::<4, 32>);
+            instantiate!(@fn $attr integer8_handler, integer::<8, 16, false, INTEGERS>);
+            instantiate!(@fn $attr integer4_handler, integer::<4, 32, false, INTEGERS>);
+            instantiate!(@fn $attr sparse8, integer::<8, 16, true, { 2 * INTEGERS }>);
+            instantiate!(@fn $attr sparse4, integer::<4, 32, true, { 2 * INTEGERS }>);
             instantiate!(@fn $attr bits_handler, bits);
             pub fn choose(m: &Mma) -> Handler {
+                let sparse = m.sparse.is_some();
                 match m.elements[0] {
                     _ if m.quads.is_some() => quads_handler,
+                    Element::F16 if sparse => sparse_half,
+                    Element::Bf16 if sparse => sparse_brain,
+                    Element::Tf32 if sparse => sparse_tensor,
+                    Element::E4m3 | Element::E5m2 if sparse => sparse_byte,
+                    Element::S8 | Element::U8 if sparse => sparse8,
+                    Element::S4 | Element::U4 if sparse => sparse4,
                     Element::F16 => half_handler,
                     Element::Bf16 => brain_handler,
                     Element::Tf32 => tensor_handler,
