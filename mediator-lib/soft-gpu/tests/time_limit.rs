@@ -9,8 +9,8 @@ use common::{Device, devices};
 use std::sync::Arc;
 use vgpu_soft_gpu::{Abort, Function, LaunchConfig, LaunchError, LaunchOptions};
 
-/// A launch that would not end by itself before the test's end.
-fn ends(d: &Device, f: &Arc<Function>, grid: [u32; 3], threads: u32) {
+/// A launch that would not end by itself before the test's end; gives the error.
+fn ends(d: &Device, f: &Arc<Function>, grid: [u32; 3], threads: u32) -> LaunchError {
     let config = LaunchConfig {
         grid,
         block: [threads, 1, 1],
@@ -27,7 +27,9 @@ fn ends(d: &Device, f: &Arc<Function>, grid: [u32; 3], threads: u32) {
         .gpu
         .launch(&d.space, f, &config, &[], &options, &Abort::new());
     let kernel = f.name().to_owned();
-    assert_eq!(done, Err(LaunchError::TimedOut { kernel, limit }));
+    let e = done.unwrap_err();
+    assert_eq!(e, LaunchError::TimedOut { kernel, limit });
+    e
 }
 
 #[test]
@@ -61,5 +63,21 @@ fn it_ends_a_grid_of_short_blocks() {
                 ends(d, f, [0x7fff_ffff, 65_535, 65_535], threads);
             }
         }
+    }
+}
+
+/// No branch goes backward.
+#[test]
+fn it_ends_recursion_without_end() {
+    const TEXT: &str = ".version 8.0\n.target sm_80\n.address_size 64\n
+        .func twice(.param .b32 n) { .reg .pred %p; .reg .b32 %r<3>;
+        ld.param.b32 %r1, [n]; setp.eq.u32 %p, %r1, 0; @%p ret; sub.u32 %r1, %r1, 1;
+        { .param .b32 a; st.param.b32 [a], %r1; call twice, (a); }
+        { .param .b32 a; st.param.b32 [a], %r1; call twice, (a); } ret; }
+        .visible .entry k() { { .param .b32 a; st.param.b32 [a], 60; call twice, (a); } ret; }";
+    for d in &devices(TEXT) {
+        let e = ends(d, &d.module.functions()[0], [3, 1, 1], 64);
+        let text = "the launch of 'k' took longer than the limit of 20 ms";
+        assert_eq!(e.to_string(), text);
     }
 }
