@@ -10,7 +10,7 @@ use std::sync::Arc;
 use vgpu_soft_gpu::{Abort, Function, LaunchConfig, LaunchError, LaunchOptions};
 
 /// A launch that would not end by itself before the test's end; gives the error.
-fn ends(d: &Device, f: &Arc<Function>, grid: [u32; 3], threads: u32) -> LaunchError {
+fn ends(d: &Device, f: &Arc<Function>, grid: [u32; 3], threads: u32, params: &[u8]) -> LaunchError {
     let config = LaunchConfig {
         grid,
         block: [threads, 1, 1],
@@ -25,7 +25,7 @@ fn ends(d: &Device, f: &Arc<Function>, grid: [u32; 3], threads: u32) -> LaunchEr
     };
     let done = d
         .gpu
-        .launch(&d.space, f, &config, &[], &options, &Abort::new());
+        .launch(&d.space, f, &config, params, &options, &Abort::new());
     let kernel = f.name().to_owned();
     let e = done.unwrap_err();
     assert_eq!(e, LaunchError::TimedOut { kernel, limit });
@@ -45,7 +45,7 @@ fn it_ends_every_kind_of_loop() {
     for d in &devices(TEXT) {
         for f in d.module.functions() {
             for threads in [32, 96] {
-                ends(d, f, [2, 1, 1], threads);
+                ends(d, f, [2, 1, 1], threads, &[]);
             }
         }
     }
@@ -60,7 +60,7 @@ fn it_ends_a_grid_of_short_blocks() {
     for d in &devices(TEXT) {
         for f in d.module.functions() {
             for threads in [1, 64] {
-                ends(d, f, [0x7fff_ffff, 65_535, 65_535], threads);
+                ends(d, f, [0x7fff_ffff, 65_535, 65_535], threads, &[]);
             }
         }
     }
@@ -76,8 +76,22 @@ fn it_ends_recursion_without_end() {
         { .param .b32 a; st.param.b32 [a], %r1; call twice, (a); } ret; }
         .visible .entry k() { { .param .b32 a; st.param.b32 [a], 60; call twice, (a); } ret; }";
     for d in &devices(TEXT) {
-        let e = ends(d, &d.module.functions()[0], [3, 1, 1], 64);
+        let e = ends(d, &d.module.functions()[0], [3, 1, 1], 64, &[]);
         let text = "the launch of 'k' took longer than the limit of 20 ms";
         assert_eq!(e.to_string(), text);
+    }
+}
+
+/// Each text takes long to read, and a turn has thousands of them.
+#[test]
+fn it_ends_a_loop_that_prints_long_texts() {
+    const TEXT: &str = ".version 8.0\n.target sm_80\n.address_size 64\n
+        .extern .func (.param .b32 r) vprintf (.param .b64 a, .param .b64 b);
+        .visible .entry k(.param .u64 p) { .reg .b64 %q; ld.param.u64 %q, [p];
+        L: { .param .b64 a; .param .b64 b; .param .b32 r; st.param.b64 [a], %q; st.param.b64 [b], 0;
+        call (r), vprintf, (a, b); } bra L; }";
+    for d in &devices(TEXT) {
+        let p = d.upload(&vec![b'x'; 2 << 20]);
+        ends(d, &d.module.functions()[0], [1, 1, 1], 64, &p.to_le_bytes());
     }
 }

@@ -1,6 +1,9 @@
 //! Handlers of CUDA's device system calls: `vprintf`, `malloc`, `free`, `__assertfail`.
 #![allow(unsafe_code)] // frame slots and checked device memory through raw pointers
 
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
 use super::insn::{EVENT_FAULT, Handler, Insn};
 use super::lanes::{LANES, Lane};
 use super::memory::small;
@@ -91,6 +94,13 @@ fn runtime(w: &Warp) -> &'static DeviceRuntime {
     unsafe { &*w.runtime }
 }
 
+/// Whether what a warp does is of no use any more: its launch is being aborted, or has used its time.
+fn is_ending(w: &Warp) -> bool {
+    // SAFETY: the flag belongs to the launch, which its warps do not outlive.
+    let aborted = unsafe { &*w.abort }.load(Ordering::Relaxed);
+    aborted || w.deadline.is_some_and(|at| Instant::now() >= at)
+}
+
 /// One operand of all lanes.
 unsafe fn wide(f: *mut u8, i: &Insn, k: usize) -> [u64; LANES] {
     // SAFETY: the emitter gave the operand a 64-bit vector slot in this frame.
@@ -110,6 +120,11 @@ unsafe fn vprintf(f: *mut u8, i: &Insn, w: &mut Warp) -> u32 {
         }
         if formats[l] == 0 {
             results[l] = NO_FORMAT;
+            continue;
+        }
+        // A text may be as long as the whole FIFO: many of them take longer than anybody waits.
+        if is_ending(w) {
+            results[l] = INTERNAL;
             continue;
         }
         let mut memory = LaneMemory {

@@ -1,5 +1,8 @@
 //! State of one warp.
 
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
 use super::insn::NONE;
 use super::memory::Memory;
 use crate::jit::State;
@@ -197,6 +200,10 @@ pub struct Warp {
     pub threads: Option<Box<super::threads::Threads>>,
     /// The context's system calls.
     pub runtime: *const crate::runtime::DeviceRuntime,
+    /// Whether the launch is being aborted, and when it is to end.
+    pub abort: *const AtomicBool,
+    /// See [`Warp::abort`].
+    pub deadline: Option<Instant>,
     /// What compiled code keeps.
     pub jit: State,
 }

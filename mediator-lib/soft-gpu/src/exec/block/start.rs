@@ -66,6 +66,8 @@ impl BlockRunner {
                 reference: false,
                 threads: None,
                 runtime: s.runtime,
+                abort: s.abort,
+                deadline: s.deadline,
                 turn: s.turn(),
                 turns: 0,
                 jit: State {
@@ -113,6 +115,8 @@ impl BlockRunner {
                 reference: _,
                 threads: _,
                 runtime: _,
+                abort: _,
+                deadline: _,
                 turn: _,
                 turns,
                 jit: _,
