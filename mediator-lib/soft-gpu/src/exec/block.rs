@@ -2,6 +2,7 @@
 #![allow(unsafe_code)] // prepares warps' register memory
 
 mod start;
+mod team;
 
 use std::io;
 use std::sync::atomic::AtomicBool;
@@ -16,7 +17,6 @@ use super::region::Region;
 use super::run::{Stop, lane_at, run};
 use super::threads::{self, Threads};
 use super::warp::{COOPERATIVE_TURN, FaultKind, LaneFault, Status, TURN, Warp};
-use crate::jit::runtime::EXIT_DONE;
 use crate::jit::{JitCode, JitRange};
 use crate::memory::Range;
 use crate::runtime::DeviceRuntime;
@@ -238,17 +238,13 @@ impl BlockRunner {
         let kernel = s.program.functions.first();
         match code
             .zip(kernel)
-            .and_then(|(c, f)| Some((c, c.entry(f.entry)?)))
+            .and_then(|(c, f)| Some((c, (f.entry, c.entry(f.entry)?))))
         {
-            Some((code, entry)) => {
-                self.fresh = self.compiled_only(s, code, entry, block);
+            Some((code, at)) => {
+                self.fresh = self.together(s, code, at, block);
                 if self.fresh {
                     return Ok(());
                 }
-                // The code has left its place in those that ran in the block before.
-                let pc = kernel.map_or(0, |f| f.entry);
-                let first = self.done + 1;
-                self.warps.iter_mut().skip(first).for_each(|w| w.pc = pc);
             }
             None if self.fresh => self.start(s, block),
             None => {}
@@ -256,39 +252,6 @@ impl BlockRunner {
         self.fresh = false;
         while !self.proceed(s)? {}
         Ok(())
-    }
-
-    /// Runs the warps of a block, one after the other, in compiled code alone; that changes nothing of
-    /// them, so that the next block needs no preparation. False where one of them left the code earlier:
-    /// the block has been started, and goes on from there.
-    fn compiled_only(
-        &mut self,
-        s: &LaunchShared<'_>,
-        code: &JitCode,
-        entry: u32,
-        block: [u32; 3],
-    ) -> bool {
-        for k in 0..self.warps.len() {
-            self.number(k, block);
-            let w = &mut self.warps[k];
-            let mut turn = w.turn;
-            // SAFETY: the code was compiled from the program that the warp runs, whose ranges are in the
-            // warp's state.
-            let exit = unsafe { code.enter(w, entry, &mut turn, s.abort) };
-            if exit == EXIT_DONE {
-                continue;
-            }
-            self.barriers.clear();
-            (self.block, self.done, self.exited) = (block, k, Some((k, exit)));
-            for w in &mut self.warps[..k] {
-                (w.status, w.dead) = (Status::Done, u32::MAX);
-            }
-            for k in k + 1..self.warps.len() {
-                self.number(k, block);
-            }
-            return false;
-        }
-        true
     }
 
     /// Starts block `block`, of which nothing runs yet.

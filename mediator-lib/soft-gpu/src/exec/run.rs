@@ -183,40 +183,8 @@ pub fn run(
                 pc = target;
             }
             Kind::Branch => {
-                let p = mask_at(f, i.s[0]);
-                let taken = w.mask & if i.x == 1 { !p } else { p };
-                let other = w.mask & !taken;
-                let target = if other == 0 {
-                    i.d[0]
-                } else if taken == 0 {
-                    i.d[1]
-                } else {
-                    let meet = i.d[2];
-                    if w.stack.len() >= MAX_SIMT_DEPTH {
-                        return raise(w, pc - 1, FaultKind::StackOverflow, 0);
-                    }
-                    if meet != w.rpc {
-                        w.stack.push(Entry::Lanes {
-                            pc: meet,
-                            mask: w.mask,
-                            rpc: w.rpc,
-                        });
-                        w.rpc = meet;
-                    }
-                    if i.d[0] == meet {
-                        w.mask = other;
-                        i.d[1]
-                    } else {
-                        if i.d[1] != meet {
-                            w.stack.push(Entry::Lanes {
-                                pc: i.d[1],
-                                mask: other,
-                                rpc: meet,
-                            });
-                        }
-                        w.mask = taken;
-                        i.d[0]
-                    }
+                let Some(target) = branch(w, i, f) else {
+                    return raise(w, pc - 1, FaultKind::StackOverflow, 0);
                 };
                 back_edge!(target);
                 pc = target;
@@ -289,6 +257,44 @@ pub fn run(
             }
         }
     }
+}
+
+/// Takes a branch: where lanes part, the others wait. None if too many wait already.
+pub(crate) fn branch(w: &mut Warp, i: &Insn, f: *mut u8) -> Option<u32> {
+    let p = mask_at(f, i.s[0]);
+    let taken = w.mask & if i.x == 1 { !p } else { p };
+    let other = w.mask & !taken;
+    if other == 0 {
+        return Some(i.d[0]);
+    }
+    if taken == 0 {
+        return Some(i.d[1]);
+    }
+    let meet = i.d[2];
+    if w.stack.len() >= MAX_SIMT_DEPTH {
+        return None;
+    }
+    if meet != w.rpc {
+        w.stack.push(Entry::Lanes {
+            pc: meet,
+            mask: w.mask,
+            rpc: w.rpc,
+        });
+        w.rpc = meet;
+    }
+    if i.d[0] == meet {
+        w.mask = other;
+        return Some(i.d[1]);
+    }
+    if i.d[1] != meet {
+        w.stack.push(Entry::Lanes {
+            pc: i.d[1],
+            mask: other,
+            rpc: meet,
+        });
+    }
+    w.mask = taken;
+    Some(i.d[0])
 }
 
 /// Stops before the operation at `pc`, or before its guard.

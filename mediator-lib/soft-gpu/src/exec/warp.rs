@@ -243,6 +243,12 @@ impl Warp {
         self.mask | self.dead == u32::MAX
     }
 
+    /// Whether lanes wait that [`Warp::pop`] would take.
+    pub fn others_wait(&self) -> bool {
+        let live = |e: &Entry| matches!(e, Entry::Lanes { mask, .. } if mask & !self.dead != 0);
+        self.stack.iter().rev().any(live)
+    }
+
     /// Takes the next waiting lanes; false if the warp has ended.
     pub fn pop(&mut self) -> bool {
         while let Some(e) = self.stack.pop() {

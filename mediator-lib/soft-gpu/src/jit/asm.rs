@@ -519,6 +519,10 @@ impl Asm {
     pub fn test32(&mut self, a: G) {
         self.gpr(0, &[0x85], a.0, a.into(), 0);
     }
+    /// 64-bit `test a, a`.
+    pub fn test64(&mut self, a: G) {
+        self.gpr(1, &[0x85], a.0, a.into(), 0);
+    }
     /// 32-bit `not r`.
     pub fn not32(&mut self, r: G) {
         self.gpr(0, &[0xf7], 2, r.into(), 0);
@@ -579,6 +583,17 @@ impl Asm {
     /// `jmp r`.
     pub fn jump_to(&mut self, r: G) {
         self.gpr(0, &[0xff], 4, r.into(), 0);
+    }
+    /// `jmp [m]`.
+    pub fn jump_to_mem(&mut self, m: Mem) {
+        self.gpr(0, &[0xff], 4, m.into(), 0);
+    }
+    /// `lea r, [label]`.
+    pub fn address_of(&mut self, r: G, l: Label) {
+        self.byte(0x48 | ((r.0 >> 3) << 2));
+        self.code.extend([0x8d, ((r.0 & 7) << 3) | 5]);
+        self.jumps.push((self.code.len(), l));
+        self.code.extend([0; 4]);
     }
     /// `jmp label`.
     pub fn jump(&mut self, l: Label) {

@@ -348,6 +348,21 @@ fn instructions_have_their_encodings() {
         ("push %r12", "4154", bytes(|a| a.push(R12))),
         ("call *%rax", "ffd0", bytes(|a| a.call(RAX))),
         ("jmp *%rdx", "ffe2", bytes(|a| a.jump_to(RDX))),
+        (
+            "jmp *56(%rbp)",
+            "ff6538",
+            bytes(|a| a.jump_to_mem(Mem::At(RBP, 56))),
+        ),
+        (
+            "lea 0(%rip),%r9",
+            "4c8d0d00000000",
+            bytes(|a| {
+                let l = a.label();
+                a.address_of(R9, l);
+                a.bind(l);
+            }),
+        ),
+        ("test %rdx,%rdx", "4885d2", bytes(|a| a.test64(RDX))),
         ("add $72,%rsp", "4883c448", bytes(|a| a.move_stack(72))),
         ("not %eax", "f7d0", bytes(|a| a.not32(RAX))),
         (

@@ -6,12 +6,12 @@ use std::mem::offset_of;
 
 use super::access::{Checked, Host};
 use super::asm::{Asm, Cc, G, K, Label, Mem, R8, R9, R12, R15, RAX, RBP, RBX, RCX, RDI, RDX, RSI};
+use super::control::switch;
 use super::heirs::{owners, reached};
 use super::memory::CodeMemory;
 use super::regs::{Regs, Snapshot, flush};
 use super::runtime::{
-    EXIT_ABORT, EXIT_DONE, EXIT_INTERPRET, EXIT_TURN, Group, JitCode, State, call_guarded,
-    call_handler,
+    EXIT_ABORT, EXIT_INTERPRET, EXIT_TURN, Group, JitCode, State, call_guarded, call_handler,
 };
 use crate::analysis::cfg::Cfg;
 use crate::analysis::liveness::{self, Bits, live_in};
@@ -67,7 +67,9 @@ pub(super) struct Compiler<'a> {
     pub(super) owners: HashMap<u32, V>,
     /// A pair that was loaded into vectors only: the operation that spreads it is done.
     pub(super) spread: Option<u32>,
-    exit: Label,
+    pub(super) exit: Label,
+    /// See [`switch`].
+    pub(super) switch: Label,
     leaders: HashMap<u32, Label>,
     entries: Vec<(u32, Label)>,
     /// Handlers called since the block began, operations, all handler calls.
@@ -95,7 +97,7 @@ pub fn compile(
         return Err(io::Error::other("the processor has no AVX-512"));
     }
     let mut a = Asm::default();
-    let exit = a.label();
+    let (exit, goes_on) = (a.label(), a.label());
     prologue(&mut a);
     let mut leaders = HashMap::new();
     for c in &p.functions {
@@ -137,6 +139,7 @@ pub fn compile(
             owners: owners(code),
             spread: None,
             exit,
+            switch: goes_on,
             leaders,
             entries,
             called: false,
@@ -147,19 +150,15 @@ pub fn compile(
         }
         if let Some(&last) = code.block_pcs.last() {
             c.bind_leader(last);
-            let ends = at == 0 && c.insn(last).is_some_and(|i| i.kind == Kind::Return);
-            leave(
-                &mut c.a,
-                exit,
-                last,
-                if ends { EXIT_DONE } else { EXIT_INTERPRET },
-            );
+            c.ending(at == 0, last);
         }
         for s in std::mem::take(&mut c.stubs) {
             s(&mut c.a, exit);
         }
         (a, groups, leaders, entries, counts) = (c.a, c.groups, c.leaders, c.entries, c.counts);
     }
+    a.bind(goes_on);
+    switch(&mut a, exit);
     a.bind(exit);
     epilogue(&mut a);
     let places: Vec<_> = entries.iter().map(|(pc, l)| (*pc, a.place(*l))).collect();
@@ -254,7 +253,9 @@ fn prologue(a: &mut Asm) {
     a.jump_to(RDX);
 }
 
+/// Returns the exit, and the warp that ran last.
 fn epilogue(a: &mut Asm) {
+    a.mov(RDX, RBP);
     a.vzeroupper();
     a.move_stack(STACK);
     SAVED.iter().rev().for_each(|r| a.pop(*r));
@@ -324,7 +325,7 @@ impl Compiler<'_> {
         *self.leaders.entry(pc).or_insert_with(|| a.label())
     }
 
-    fn bind_leader(&mut self, pc: u32) {
+    pub(super) fn bind_leader(&mut self, pc: u32) {
         let l = self.leader(pc);
         self.a.bind(l);
         self.entries.push((pc, l));
@@ -480,9 +481,7 @@ impl Compiler<'_> {
             hot = Some((l, want.clone()));
         }
         if self.insn(pc).is_some_and(|i| i.kind == Kind::Join) {
-            self.a.cmp_mem_imm(warp_field(offset_of!(Warp, rpc)), pc);
-            let out = self.exit_stub(pc, EXIT_INTERPRET);
-            self.a.branch(Cc::Z, out);
+            self.join(pc);
         }
         let block = &self.f.blocks[b];
         self.deaths = self.deaths(b, cfg, live);
@@ -604,6 +603,7 @@ impl Compiler<'_> {
                 self.redefined(inst);
                 pc + 2
             }
+            _ if self.barrier(pc, i) => pc + 1,
             _ => {
                 self.exit_now(pc);
                 self.bind_leader(pc + 1);
@@ -693,7 +693,7 @@ impl Compiler<'_> {
                 let other = self.a.label();
                 self.a.branch(Cc::Z, other);
                 self.a.cmp32(RAX, R15);
-                let divergent = self.exit_stub(end, EXIT_INTERPRET);
+                let divergent = self.parting(end, i);
                 self.a.branch(Cc::Nz, divergent);
                 let state = self.regs.snapshot();
                 let ways = [

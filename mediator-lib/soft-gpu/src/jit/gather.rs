@@ -9,7 +9,7 @@ use super::asm::{
 };
 use super::compile::{Compiler, HOSTS, load_masks, same, warp_field};
 use super::regs::{Snapshot, T0, T1, T2, T3, flush, frame, reload};
-use super::runtime::{Group, JitRange, call_handler, find_range};
+use super::runtime::{Group, JitRange, call_handler, find_lane, find_range};
 use crate::exec::access::{self, Form};
 use crate::exec::insn::{Insn, NONE};
 use crate::exec::memory::{Memory, small};
@@ -368,15 +368,16 @@ impl Compiler<'_> {
             list
         };
         let (align, lo, slot) = (x.align, x.imm, i.s[0]);
+        let single = (!x.shared).then(|| (x.single, total.max(4)));
         self.stubs.push(Box::new(move |a, exit| {
             a.bind(slow);
             flush(a, &before);
             for (n, g) in hosts.iter().enumerate() {
                 a.store64(Mem::At(RSP, 8 * n as i32), *g);
             }
-            let handler = a.label();
+            let (some, handler) = (a.label(), a.label());
             a.cmp_imm8(R15, -1);
-            a.branch(Cc::Nz, handler);
+            a.branch(Cc::Nz, some);
             for (at, span, other) in lookups {
                 let index = at as u64 / size_of::<JitRange>() as u64;
                 a.mov(RDI, RBP);
@@ -386,6 +387,18 @@ impl Compiler<'_> {
                 a.imm64(R8, span);
                 a.imm64(R9, (index << 8) | u64::from(align));
                 a.imm64(RAX, find_range as *const () as usize as u64);
+                a.call(RAX);
+            }
+            a.jump(handler);
+            a.bind(some);
+            if let Some((at, span)) = single {
+                let index = at as u64 / size_of::<JitRange>() as u64;
+                a.mov(RDI, RBP);
+                a.imm64(RSI, slot.into());
+                a.imm64(RDX, i64::from(lo) as u64);
+                a.imm64(RCX, span);
+                a.imm64(R8, (index << 8) | u64::from(align));
+                a.imm64(RAX, find_lane as *const () as usize as u64);
                 a.call(RAX);
             }
             a.bind(handler);
@@ -609,8 +622,14 @@ fn gather(a: &mut super::asm::Asm, x: &Lanes, slow: super::asm::Label, which: Wh
     let narrow = x.narrow;
     check_lanes(a, x, slow, which);
     let lane = |a: &mut super::asm::Asm, o: Op, to: Z, from: Z, offset: i32, first: usize| {
-        lane_mask(a, which, first);
+        let none = a.label();
         a.v3(op::VPXORD, to, to, to);
+        lane_mask(a, which, first);
+        if which != Which::All {
+            // Warps with few lanes have them side by side.
+            a.and_imm(RAX, if o == op::VPGATHERDD { 0xffff } else { 0xff });
+            a.branch(Cc::Z, none);
+        }
         let dec = Dec {
             k: 7,
             ..Dec::default()
@@ -624,6 +643,7 @@ fn gather(a: &mut super::asm::Asm, x: &Lanes, slow: super::asm::Label, which: Wh
             dec,
             None,
         );
+        a.bind(none);
     };
     // The result of the lanes that run; the others keep theirs where somebody needs it.
     let finish = |a: &mut super::asm::Asm, o: Op, to: Z, k: u8| {

@@ -1,9 +1,10 @@
 //! The template compiler: x86-64 code with AVX-512 over the interpreter's operations.
 //!
 //! It takes the same operations, frames, SIMT stack and faults as the interpreter. An operation
-//! that it does not know is a call of the interpreter's handler; what it cannot do (divergence,
-//! calls, barriers, accesses outside a noted allocation) leaves the code at the operation, and the
-//! interpreter goes on from there until the next place where code may be entered.
+//! that it does not know is a call of the interpreter's handler; what it cannot do (calls, most
+//! barriers, accesses outside a noted allocation) leaves the code at the operation, and the
+//! interpreter goes on from there until the next place where code may be entered. Where lanes part
+//! or meet the code asks where to go on; at the block's barrier the next warp takes over.
 //!
 //! | module | holds |
 //! |---|---|
@@ -12,6 +13,7 @@
 //! | `runtime` | how code is entered, what it calls |
 //! | `regs` | values in registers |
 //! | `compile`, `heirs` | blocks, exits, loops; blocks that begin with values in registers |
+//! | `control` | where lanes part and meet, barriers, the end |
 //! | `vector`, `float`, `pair`, `access`, `spread`, `gather`, `warp` | single operations |
 
 mod access;
@@ -19,6 +21,7 @@ mod asm;
 #[cfg(test)]
 mod asm_tests;
 mod compile;
+mod control;
 mod float;
 mod gather;
 mod heirs;
@@ -32,4 +35,4 @@ mod vector;
 mod warp;
 
 pub use compile::compile;
-pub use runtime::{JitCode, JitRange, State};
+pub use runtime::{JitCode, JitRange, State, Team};

@@ -3,11 +3,12 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::memory::CodeMemory;
 use crate::exec::insn::{EVENT_ALIGNED, EVENT_DEOPT, EVENT_SPLIT, Insn, NONE};
 use crate::exec::lanes::Lane;
+use crate::exec::run::branch;
 use crate::exec::warp::Warp;
 
 /// Continue in the interpreter at [`Warp::pc`].
@@ -79,8 +80,48 @@ pub struct State {
     pub left: u32,
     /// Number of ranges.
     pub range_count: u32,
+    /// Address of the code that the warp runs.
+    pub code: usize,
+    /// Address of its [`Team`], or 0.
+    pub team: usize,
+    /// Address of the warp of its team that goes on when this one waits at the block's barrier; 0: none, the
+    /// barrier is left to the interpreter.
+    pub next: usize,
+    /// Where in the code a waiting warp of a team goes on.
+    pub resume: usize,
+    /// How the code is to be left, if [`Next::to`] is 0.
+    pub exit: u32,
     /// What a handler panicked with.
     pub panic: Option<Box<dyn Any + Send>>,
+}
+
+/// The warps of a block while they run in compiled code, one after the other: where one waits at the block's
+/// barrier, the next goes on, and so does the first again once the last has come to it. Nobody else runs
+/// meanwhile, so that a barrier needs no account of who has arrived.
+#[derive(Clone, Copy, Debug)]
+pub struct Team {
+    /// The first warp; the others lie behind it.
+    pub first: *mut Warp,
+    /// How many there are.
+    pub count: usize,
+    /// Those that have ended: the first ones. From then on nobody waits at a barrier.
+    pub done: usize,
+}
+
+/// Where compiled code goes on, and with which warp.
+#[derive(Debug)]
+#[repr(C)]
+pub struct Next {
+    /// Address in the code; 0: the code is left ([`State::exit`]).
+    to: usize,
+    warp: *mut Warp,
+}
+
+/// How code was left.
+#[repr(C)]
+struct Exit {
+    code: u32,
+    warp: *mut Warp,
 }
 
 /// Compiled code of a kernel with all it calls.
@@ -126,6 +167,11 @@ impl JitCode {
         self.counts
     }
 
+    /// Address of the code at an offset from [`JitCode::entry`].
+    pub fn address(&self, entry: u32) -> usize {
+        self.memory.ptr() as usize + entry as usize
+    }
+
     /// Runs a warp from `entry` on; [`Warp::pc`] says where it stopped.
     ///
     /// # Safety
@@ -139,24 +185,127 @@ impl JitCode {
         left: &mut u32,
         abort: &AtomicBool,
     ) -> u32 {
-        w.jit.left = *left;
-        w.jit.abort = std::ptr::from_ref(abort) as usize;
-        let base = self.memory.ptr();
-        let frame = w.registers.wrapping_add(w.frame);
-        // SAFETY: the memory begins with the entry sequence, which follows this signature, and
-        // `entry` is a place in it where code may be entered.
-        let exit = unsafe {
-            let run: extern "C" fn(*mut u8, *mut Warp, *const u8) -> u32 =
-                std::mem::transmute(base);
-            run(frame, w, base.wrapping_add(entry as usize))
-        };
+        self.prepare(w, *left, abort);
+        // SAFETY: forwarded from the caller; the warp is in no team, so that no other one runs.
+        let (exit, _) = unsafe { self.run(w, self.address(entry)) };
         *left = w.jit.left;
-        if exit == EXIT_PANIC
-            && let Some(p) = w.jit.panic.take()
-        {
-            std::panic::resume_unwind(p);
-        }
         exit
+    }
+
+    /// What a warp needs before it runs this code; it is in no team.
+    #[inline(always)]
+    pub fn prepare(&self, w: &mut Warp, left: u32, abort: &AtomicBool) {
+        w.jit.left = left;
+        w.jit.abort = std::ptr::from_ref(abort) as usize;
+        w.jit.code = std::ptr::from_ref(self) as usize;
+        (w.jit.team, w.jit.next) = (0, 0);
+    }
+
+    /// Runs a warp, and those of its team, from an address in the code on. Returns how the code was left, and
+    /// by which warp.
+    ///
+    /// # Safety
+    /// As for [`JitCode::enter`]; all warps of the team were prepared for this code and nobody else refers to
+    /// them; `at` is [`JitCode::address`] of an entry or was noted by this code for this warp.
+    #[inline(always)]
+    pub unsafe fn run(&self, w: *mut Warp, at: usize) -> (u32, *mut Warp) {
+        // SAFETY: the memory begins with the entry sequence, which follows this signature, and `at` is a
+        // place in it where code may be entered; `w` is the caller's.
+        let exit = unsafe {
+            let frame = (*w).registers.wrapping_add((*w).frame);
+            let run: extern "C" fn(*mut u8, *mut Warp, usize) -> Exit =
+                std::mem::transmute(self.memory.ptr());
+            run(frame, w, at)
+        };
+        if exit.code == EXIT_PANIC {
+            // SAFETY: the warp itself or one of its team, as the caller promised.
+            let w = unsafe { &mut *exit.warp };
+            if let Some(p) = w.jit.panic.take() {
+                std::panic::resume_unwind(p);
+            }
+        }
+        (exit.code, exit.warp)
+    }
+}
+
+/// Leaves the code at `pc` for the interpreter.
+fn leave(w: &mut Warp, pc: u32, exit: u32) -> Next {
+    (w.pc, w.jit.exit) = (pc, exit);
+    Next { to: 0, warp: w }
+}
+
+/// Goes on at [`Warp::pc`], in the code if it can be entered there.
+fn go_on(w: &mut Warp) -> Next {
+    // SAFETY: the code that runs the warp, which was noted when it was entered.
+    let code = unsafe { &*(w.jit.code as *const JitCode) };
+    match code.entry(w.pc) {
+        Some(entry) => Next {
+            to: code.address(entry),
+            warp: w,
+        },
+        None => leave(w, w.pc, EXIT_INTERPRET),
+    }
+}
+
+/// Lanes part at the branch `i`, whose place is `pc`. As the interpreter does it, to which it is left where
+/// more is to be done.
+pub extern "C" fn part(w: *mut Warp, i: *const Insn, pc: u32) -> Next {
+    // SAFETY: compiled code passes an operation of its program and the warp that it runs.
+    let (w, i) = unsafe { (&mut *w, &*i) };
+    if i.d[0] <= pc || i.d[1] <= pc {
+        // SAFETY: the flag was noted when the code was entered, whose caller holds it.
+        let abort = unsafe { &*(w.jit.abort as *const AtomicBool) };
+        if w.jit.left <= 1 || abort.load(Ordering::Relaxed) {
+            return leave(w, pc, EXIT_INTERPRET);
+        }
+    }
+    let f = w.registers.wrapping_add(w.frame);
+    let Some(target) = branch(w, i, f) else {
+        return leave(w, pc, EXIT_INTERPRET);
+    };
+    w.jit.left -= u32::from(target <= pc);
+    w.pc = target;
+    go_on(w)
+}
+
+/// Lanes meet at `pc`: those go on that wait for these.
+pub extern "C" fn meet(w: *mut Warp, pc: u32) -> Next {
+    // SAFETY: compiled code passes the warp that it runs.
+    let w = unsafe { &mut *w };
+    if !w.others_wait() {
+        return leave(w, pc, EXIT_INTERPRET);
+    }
+    w.pop();
+    go_on(w)
+}
+
+/// The lanes of a warp of a team have come to the end of the kernel, at `pc`.
+pub extern "C" fn end(w: *mut Warp, pc: u32) -> Next {
+    // SAFETY: compiled code passes the warp that it runs.
+    let own = unsafe { &mut *w };
+    if !own.stack.is_empty() {
+        // Other lanes of it have not.
+        return leave(own, pc, EXIT_INTERPRET);
+    }
+    // SAFETY: compiled code asks only for a warp with a team, which outlives the call.
+    let team = unsafe { &mut *(own.jit.team as *mut Team) };
+    let (first, done) = (team.first, team.done);
+    if !std::ptr::eq(w, first.wrapping_add(done)) || done + 1 >= team.count {
+        // Others wait at a barrier for it; or it is the last.
+        return leave(own, pc, EXIT_DONE);
+    }
+    if done == 0 {
+        for k in 1..team.count {
+            // SAFETY: the warps of the team lie one behind the other; `own` is the first.
+            unsafe { (*first.add(k)).jit.next = 0 };
+        }
+    }
+    team.done = done + 1;
+    let next = first.wrapping_add(done + 1);
+    Next {
+        // SAFETY: as above: `done + 1` is below their number.
+        to: unsafe { (*next).jit.resume },
+        warp: next,
     }
 }
 
@@ -229,4 +378,16 @@ pub extern "C" fn find_range(w: *mut Warp, a: u64, b: u64, lo: i64, span: u64, p
     // SAFETY: the worker's ranges, of which `index` is one (checked above).
     unsafe { *(w.jit.ranges as *mut JitRange).add(index as usize) = g.range(base, bytes) };
     1
+}
+
+/// The same for accesses of the lanes that run, whose addresses stand in a vector of the frame: of the allocation
+/// that the first of them reaches.
+pub extern "C" fn find_lane(w: *mut Warp, slot: u64, lo: i64, span: u64, packed: u64) -> u32 {
+    // SAFETY: the warp the code was entered with.
+    let own = unsafe { &*w };
+    let f = own.registers.wrapping_add(own.frame);
+    // SAFETY: compiled code passes a 64-bit vector slot of this frame.
+    let addresses = unsafe { u64::load(f.wrapping_add(slot as usize)) };
+    let a = addresses[own.mask.trailing_zeros() as usize & 31];
+    find_range(w, a, a, lo, span, packed)
 }

@@ -1,0 +1,62 @@
+//! The warps of a block in compiled code.
+#![allow(unsafe_code)] // enters compiled code for several warps
+
+use super::{BlockRunner, LaunchShared};
+use crate::exec::warp::Status;
+use crate::jit::runtime::EXIT_DONE;
+use crate::jit::{JitCode, Team};
+
+impl BlockRunner {
+    /// Runs a block in compiled code alone, from the kernel's start at `pc`, whose code is at `entry`. That leaves
+    /// its warps as they were, so that the next block needs no preparation. False where a warp left the code
+    /// earlier: the block has been started, and goes on from there.
+    pub(super) fn together(
+        &mut self,
+        s: &LaunchShared<'_>,
+        code: &JitCode,
+        (pc, entry): (u32, u32),
+        block: [u32; 3],
+    ) -> bool {
+        let count = self.warps.len();
+        for k in 0..count {
+            self.number(k, block);
+            let w = &mut self.warps[k];
+            w.pc = pc;
+            code.prepare(w, w.turn, s.abort);
+        }
+        let (first, at) = (self.warps.as_mut_ptr(), code.address(entry));
+        let mut team = Team {
+            first,
+            count,
+            done: 0,
+        };
+        let own = &raw mut team;
+        for k in 0..count {
+            // SAFETY: `k` is below the number of warps, to which nothing else refers.
+            let state = unsafe { &mut (*first.add(k)).jit };
+            (state.team, state.resume) = (own as usize, at);
+            state.next = first.wrapping_add((k + 1) % count) as usize;
+        }
+        // SAFETY: the code was compiled from the program that the warps run, whose ranges are in their states;
+        // all were prepared above, and nothing refers to them or to the team until the code is left.
+        let (exit, last) = unsafe { code.run(first, at) };
+        let k = (last as usize - first as usize) / size_of_val(&self.warps[0]);
+        if exit == EXIT_DONE && team.done + 1 == count {
+            return true;
+        }
+        self.barriers.clear();
+        (self.block, self.done, self.exited) = (block, team.done, Some((k, exit)));
+        for (j, w) in self.warps.iter_mut().enumerate().take(k) {
+            if j < team.done {
+                (w.status, w.dead) = (Status::Done, u32::MAX);
+                continue;
+            }
+            // The code went on with the next warp when this one came to the block's barrier.
+            (w.status, w.barrier) = (Status::Barrier, Some((0, w.pc - 1)));
+            if let Some(b) = self.barriers.at(0, 0) {
+                b.arrive(j, w.mask, 0);
+            }
+        }
+        false
+    }
+}
