@@ -32,7 +32,12 @@ fn launch(d: &Device, block: u32, o: u64) -> Result<LaunchStats, LaunchError> {
 
 /// That each thread of each block has stored `want` of its number, in every form of execution.
 fn check(body: &str, block: u32, want: impl Fn(u32) -> u32) {
-    let all: Vec<u32> = (0..BLOCKS * block).map(|i| want(i % block)).collect();
+    check_all(body, block, |i| want(i % block));
+}
+
+/// The same of its number in the grid.
+fn check_all(body: &str, block: u32, want: impl Fn(u32) -> u32) {
+    let all: Vec<u32> = (0..BLOCKS * block).map(want).collect();
     for (form, d) in devices(&kernel(body)).iter().enumerate() {
         let o = d.upload(&vec![0xdead_u32; all.len()]);
         // The second launch finds what the first has left behind.
@@ -168,6 +173,22 @@ fn a_warp_waits_for_another_one_s_memory() {
         both: bar.sync 0;";
     for block in [64, 128] {
         check(body, block, |t| if t < 32 { block } else { 3 });
+    }
+}
+
+#[test]
+fn one_warp_of_one_block_ends_another_way() {
+    // In blocks before and after it all end in the code, without a barrier.
+    for warp in [0, 1, 3] {
+        let body = format!(
+            "setp.eq.u32 %p1, %r18, 2; setp.eq.and.u32 %p1, %w, {warp}, %p1; setp.gt.u32 %p2, %l, 20;\n\
+             mov.u32 %d, %t; @%p2 add.u32 %d, %d, 500; @!%p1 bra store;\n\
+             mov.u32 %d, 77; st.global.u32 [%o], %d; exit;"
+        );
+        check_all(&body, 128, |i| match (i / 128, i % 128) {
+            (2, t) if t / 32 == warp => 77,
+            (_, t) => t + if t % 32 > 20 { 500 } else { 0 },
+        });
     }
 }
 

@@ -17,7 +17,7 @@ use super::region::Region;
 use super::run::{Stop, lane_at, run};
 use super::threads::{self, Threads};
 use super::warp::{COOPERATIVE_TURN, FaultKind, LaneFault, Status, TURN, Warp};
-use crate::jit::{JitCode, JitRange};
+use crate::jit::{JitCode, JitRange, Team};
 use crate::memory::Range;
 use crate::runtime::DeviceRuntime;
 
@@ -137,6 +137,7 @@ pub struct BlockRunner {
     reference_registers: Vec<Option<Region>>,
     warps: Vec<Warp>,
     jit_ranges: Vec<JitRange>,
+    team: Box<Team>,
     /// Slots that change from block to block: those of the block's number, with its axis.
     block_fills: Vec<(usize, Fill)>,
     worker: u32,
@@ -199,6 +200,7 @@ impl BlockRunner {
             reference_registers: Vec::new(),
             warps: Vec::with_capacity(warps),
             jit_ranges: Vec::new(),
+            team: Box::default(),
             block_fills: Vec::new(),
             worker,
             deopts: 0,

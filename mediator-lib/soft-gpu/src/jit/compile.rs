@@ -75,6 +75,8 @@ pub(super) struct Compiler<'a> {
     /// Handlers called since the block began, operations, all handler calls.
     called: bool,
     counts: [u32; 2],
+    /// Warps of a team wait somewhere.
+    pub(super) barriers: bool,
 }
 
 /// Compiles a program. Fails where no executable memory is given or a limit is reached.
@@ -108,6 +110,7 @@ pub fn compile(
     let mut groups = Vec::new();
     let mut entries = Vec::new();
     let mut counts = [0; 2];
+    let mut barriers = false;
     for (at, (code, (_, f))) in p.functions.iter().zip(functions).enumerate() {
         let cfg = Cfg::new(&f.blocks);
         let shapes = Shapes::new(f, &cfg, ntid, at == 0);
@@ -144,6 +147,7 @@ pub fn compile(
             entries,
             called: false,
             counts,
+            barriers: false,
         };
         for b in 0..f.blocks.len() {
             c.block(b, &cfg, &live);
@@ -155,6 +159,7 @@ pub fn compile(
         for s in std::mem::take(&mut c.stubs) {
             s(&mut c.a, exit);
         }
+        barriers |= c.barriers;
         (a, groups, leaders, entries, counts) = (c.a, c.groups, c.leaders, c.entries, c.counts);
     }
     a.bind(goes_on);
@@ -176,6 +181,7 @@ pub fn compile(
         entries: table,
         groups,
         counts,
+        barriers,
     })
 }
 

@@ -80,6 +80,7 @@ impl Compiler<'_> {
         if i.kind != Kind::Barrier || i.x != 0 || !zero(i.s[0]) || !zero(i.s[1]) {
             return false;
         }
+        self.barriers = true;
         self.flush_and_forget();
         let out = self.exit_stub(pc, EXIT_INTERPRET);
         let after = self.leader(pc + 1);

@@ -98,14 +98,27 @@ pub struct State {
 /// The warps of a block while they run in compiled code, one after the other: where one waits at the block's
 /// barrier, the next goes on, and so does the first again once the last has come to it. Nobody else runs
 /// meanwhile, so that a barrier needs no account of who has arrived.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Team {
     /// The first warp; the others lie behind it.
     pub first: *mut Warp,
     /// How many there are.
     pub count: usize,
+    /// Whether the code has such barriers.
+    pub waits: bool,
     /// Those that have ended: the first ones. From then on nobody waits at a barrier.
     pub done: usize,
+}
+
+impl Default for Team {
+    fn default() -> Team {
+        Team {
+            first: std::ptr::null_mut(),
+            count: 0,
+            waits: false,
+            done: 0,
+        }
+    }
 }
 
 /// Where compiled code goes on, and with which warp.
@@ -133,6 +146,8 @@ pub struct JitCode {
     pub(super) groups: Vec<Group>,
     /// Operations compiled, and those among them that call a handler.
     pub(super) counts: [u32; 2],
+    /// See [`JitCode::has_barriers`].
+    pub(super) barriers: bool,
 }
 
 impl JitCode {
@@ -165,6 +180,11 @@ impl JitCode {
     /// Operations compiled, and those among them that call a handler.
     pub fn counts(&self) -> [u32; 2] {
         self.counts
+    }
+
+    /// Whether warps of a team give way to each other in it.
+    pub fn has_barriers(&self) -> bool {
+        self.barriers
     }
 
     /// Address of the code at an offset from [`JitCode::entry`].
@@ -294,7 +314,7 @@ pub extern "C" fn end(w: *mut Warp, pc: u32) -> Next {
         // Others wait at a barrier for it; or it is the last.
         return leave(own, pc, EXIT_DONE);
     }
-    if done == 0 {
+    if done == 0 && team.waits {
         for k in 1..team.count {
             // SAFETY: the warps of the team lie one behind the other; `own` is the first.
             unsafe { (*first.add(k)).jit.next = 0 };

@@ -127,22 +127,22 @@ impl BlockRunner {
             stack.clear();
             (*frame, *function, *local_base) = (0, 0, 0);
             (*status, *fault, *barrier, *turns) = (Status::Ready, None, None, 0);
-            self.number(k, block);
         }
+        self.number_all(block);
     }
 
-    /// Gives warp `k` the number of its block.
-    #[inline]
-    pub(super) fn number(&mut self, k: usize, block: [u32; 3]) {
-        let w = &mut self.warps[k];
-        w.id.ctaid = block;
-        for (axis, x) in &self.block_fills {
-            // SAFETY: the register memory of warp `k` holds a whole frame of the kernel, in which the
-            // emitter gave the slots.
-            unsafe {
-                match x.class {
-                    Class::W => fill_uniform(w.registers, x, block[*axis]),
-                    _ => fill(w.registers, x, w),
+    /// Gives all warps the number of their block.
+    pub(super) fn number_all(&mut self, block: [u32; 3]) {
+        for w in &mut self.warps {
+            w.id.ctaid = block;
+            for (axis, x) in &self.block_fills {
+                // SAFETY: the register memory of the warp holds a whole frame of the kernel, in which the
+                // emitter gave the slots.
+                unsafe {
+                    match x.class {
+                        Class::W => fill_uniform(w.registers, x, block[*axis]),
+                        _ => fill(w.registers, x, w),
+                    }
                 }
             }
         }

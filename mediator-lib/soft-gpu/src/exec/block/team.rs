@@ -18,36 +18,45 @@ impl BlockRunner {
         block: [u32; 3],
     ) -> bool {
         let count = self.warps.len();
-        for k in 0..count {
-            self.number(k, block);
-            let w = &mut self.warps[k];
-            w.pc = pc;
-            code.prepare(w, w.turn, s.abort);
-        }
+        let waits = code.has_barriers();
+        self.number_all(block);
         let (first, at) = (self.warps.as_mut_ptr(), code.address(entry));
-        let mut team = Team {
+        *self.team = Team {
             first,
             count,
+            waits,
             done: 0,
         };
-        let own = &raw mut team;
-        for k in 0..count {
-            // SAFETY: `k` is below the number of warps, to which nothing else refers.
-            let state = unsafe { &mut (*first.add(k)).jit };
-            (state.team, state.resume) = (own as usize, at);
-            state.next = first.wrapping_add((k + 1) % count) as usize;
+        let team = &raw mut *self.team as usize;
+        // Where no warp waits at a barrier, the last block has left the others as they were.
+        if waits || !self.fresh {
+            for k in 0..count {
+                // SAFETY: `k` is below the number of warps, to which nothing else refers.
+                let w = unsafe { &mut *first.add(k) };
+                code.prepare(w, w.turn, s.abort);
+                w.pc = pc;
+                (w.jit.team, w.jit.resume) = (team, at);
+                if waits {
+                    w.jit.next = first.wrapping_add((k + 1) % count) as usize;
+                }
+            }
         }
         // SAFETY: the code was compiled from the program that the warps run, whose ranges are in their states;
         // all were prepared above, and nothing refers to them or to the team until the code is left.
         let (exit, last) = unsafe { code.run(first, at) };
         let k = (last as usize - first as usize) / size_of_val(&self.warps[0]);
-        if exit == EXIT_DONE && team.done + 1 == count {
+        let done = self.team.done;
+        if exit == EXIT_DONE && done + 1 == count {
             return true;
         }
         self.barriers.clear();
-        (self.block, self.done, self.exited) = (block, team.done, Some((k, exit)));
+        (self.block, self.done, self.exited) = (block, done, Some((k, exit)));
+        if !waits {
+            // These have not run; where they stand is from the block before.
+            self.warps.iter_mut().skip(k + 1).for_each(|w| w.pc = pc);
+        }
         for (j, w) in self.warps.iter_mut().enumerate().take(k) {
-            if j < team.done {
+            if j < done {
                 (w.status, w.dead) = (Status::Done, u32::MAX);
                 continue;
             }
