@@ -1,7 +1,7 @@
 //! Links the CUDA runtime's libraries: three from one static library, each with its soname, its version node
 //! and the names of its major version.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -52,39 +52,6 @@ pub fn supported(list: &str) -> Result<Vec<(String, bool)>> {
         .into_iter()
         .map(|(name, symbol)| (name, implemented.contains(&symbol)))
         .collect())
-}
-
-/// Names of the runtime whose bodies call a function of the driver that is not supported there.
-pub fn over_unsupported(driver: &[(String, bool)]) -> Result<BTreeSet<String>> {
-    let missing: BTreeSet<&str> = driver
-        .iter()
-        .filter(|(_, supported)| !supported)
-        .map(|(name, _)| name.as_str())
-        .collect();
-    let folder = workspace::root().join("guest-shim/cudart/src");
-    let mut found = BTreeSet::new();
-    for entry in fs::read_dir(&folder).with_context(|| format!("list {}", folder.display()))? {
-        let path = entry?.path();
-        if path.extension().is_none_or(|e| e != "rs") {
-            continue;
-        }
-        let text = fs::read_to_string(&path)?;
-        // An export's head is on a line of its own; its body goes to the next one.
-        let mut names: Vec<&str> = Vec::new();
-        for line in text.lines() {
-            if let Some(head) = line.trim_start().strip_prefix("fn ") {
-                let head = head.split(['(', '[']).next().unwrap_or_default();
-                names = head.split('|').map(str::trim).collect();
-                names.retain(|name| name.starts_with("cuda"));
-            }
-            let calls = line.split("driver.").skip(1);
-            let mut calls = calls.filter_map(|rest| rest.split('(').next());
-            if calls.any(|call| missing.contains(call)) {
-                found.extend(names.iter().map(|name| (*name).to_owned()));
-            }
-        }
-    }
-    Ok(found)
 }
 
 /// Links all from the archive in `from`; gives each file and its soname.

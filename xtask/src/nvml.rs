@@ -56,14 +56,12 @@ pub fn check() -> Result<u64> {
     Ok(2 * HEADERS.len() as u64)
 }
 
-/// The folder with the newest header.
-pub fn headers() -> Result<PathBuf> {
-    let (name, package) = HEADERS.last().context("no header")?;
-    let tree = wheels::tree(name, package, &[package], |_| Ok(()))?;
-    Ok(find(&tree)?
-        .parent()
-        .context("a file lies in a folder")?
-        .to_owned())
+/// The headers, from the oldest to the newest.
+pub fn headers() -> Result<Vec<PathBuf>> {
+    let of = |(name, package): &(&str, &str)| {
+        find(&wheels::tree(name, package, &[package], |_| Ok(()))?)
+    };
+    HEADERS.iter().map(of).collect()
 }
 
 /// Names of the functions that a header declares.

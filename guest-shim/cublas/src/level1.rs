@@ -108,10 +108,11 @@ rot! {
 
 /// The parameters of a modified rotation, where they lie.
 pub fn parameters(handle: u64, op: &mut BlasRoutine, at: In<u8>, bytes: usize) -> Done {
+    let on_device = handle::get(handle)?.device_pointers();
     if at.is_null() {
         return Err(INVALID);
     }
-    if handle::get(handle)?.device_pointers() {
+    if on_device {
         op.alpha.device = at.device();
         return Ok(());
     }

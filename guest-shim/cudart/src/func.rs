@@ -3,10 +3,11 @@
 use std::ffi::{c_char, c_void};
 
 use cudarc::driver::sys::{CUdevice, CUfunction, CUfunction_attribute_enum as Attr, CUkernel};
+use vgpu_protocol::Status;
 
 use crate::abi::{Done, Host, In, Out, exports, handle, local, major};
 use crate::launch::driver_config;
-use crate::module::kernel;
+use crate::module::{INVALID_DEVICE_FUNCTION, kernel};
 use crate::runtime::{Runtime, enter, runtime};
 use crate::types::{FuncAttributes, LaunchConfig};
 
@@ -54,8 +55,8 @@ fn attributes(function: *const c_void) -> Done<FuncAttributes> {
 exports! {
     /// Attributes of a function.
     fn cudaFuncGetAttributes(out: Out<FuncAttributes>, function: *const c_void) {
-        out.check()?;
         let found = attributes(function)?;
+        out.check()?;
         if major() > 11 {
             return out.set(found);
         }
@@ -73,7 +74,11 @@ exports! {
     fn cudaKernelSetAttributeForDevice(kernel: CUkernel, attribute: i32, value: i32, device: i32) {
         let runtime = runtime()?;
         let device = runtime.device(device)?.handle;
-        runtime.driver.cuKernelSetAttribute(attribute, value, kernel, device)
+        let done = runtime.driver.cuKernelSetAttribute(attribute, value, kernel, device);
+        done.map_err(|error| match error {
+            Status::ERROR_INVALID_HANDLE => INVALID_DEVICE_FUNCTION,
+            other => other,
+        })
     }
 
     /// Sets the preferred split of cache and shared memory.

@@ -190,8 +190,8 @@ exports! {
         config: In<LaunchConfig>, function: *const c_void, params: In<Opaque>,
     ) {
         let runtime = enter()?;
-        let config = config.get()?;
         let kernel = kernel(runtime, function)?;
+        let config = config.get()?;
         let configuration = Configuration {
             grid: config.grid,
             block: config.block,

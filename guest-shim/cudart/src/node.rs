@@ -7,9 +7,8 @@ use cudarc::driver::sys::{
     CUarray, CUcontext, CUdeviceptr, CUevent, CUfunction, CUgraph, CUgraphExec, CUgraphNode,
     CUmemorytype,
 };
-use vgpu_protocol::Status;
 
-use crate::abi::{Done, In, Out, exports};
+use crate::abi::{Done, INVALID, In, Out, exports};
 use crate::copy::{Kind, piece};
 use crate::copy3d::driver_copy;
 use crate::driver::Opaque;
@@ -17,8 +16,10 @@ use crate::module::{function, host_function};
 use crate::runtime::{Runtime, enter};
 use crate::types::{Dim3, Extent, KernelNodeParams, Memcpy3D, PitchedPtr, Pos};
 
-/// `cudaErrorInvalidMemcpyDirection`.
-const INVALID_DIRECTION: Status = Status(21);
+/// The direction of a node's copy. The functions of nodes name cudaErrorInvalidValue alone.
+fn direction(kind: i32) -> Done<Kind> {
+    Kind::of(kind).map_err(|_| INVALID)
+}
 
 /// The driver's form of a kernel node.
 pub fn driver_kernel(runtime: &Runtime, p: &KernelNodeParams) -> Done<CUDA_KERNEL_NODE_PARAMS> {
@@ -94,8 +95,8 @@ fn to_symbol(
     offset: usize,
     kind: i32,
 ) -> Done<CUDA_MEMCPY3D> {
-    if matches!(Kind::of(kind)?, Kind::HostToHost | Kind::DeviceToHost) {
-        return Err(INVALID_DIRECTION);
+    if matches!(direction(kind)?, Kind::HostToHost | Kind::DeviceToHost) {
+        return Err(INVALID);
     }
     let at = piece(runtime, name, bytes, offset)?;
     linear(at as Opaque, src, bytes, kind)
@@ -109,8 +110,8 @@ fn from_symbol(
     offset: usize,
     kind: i32,
 ) -> Done<CUDA_MEMCPY3D> {
-    if matches!(Kind::of(kind)?, Kind::HostToHost | Kind::HostToDevice) {
-        return Err(INVALID_DIRECTION);
+    if matches!(direction(kind)?, Kind::HostToHost | Kind::HostToDevice) {
+        return Err(INVALID);
     }
     let at = piece(runtime, name, bytes, offset)?;
     linear(dst, at as *const c_void, bytes, kind)

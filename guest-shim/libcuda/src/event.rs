@@ -105,8 +105,8 @@ fn record(event: CUevent, stream: CUstream, flags: u32, zero: Zero) -> Done {
 
 fn elapsed(milliseconds: Out<f32>, start: CUevent, end: CUevent) -> Done {
     let driver = driver()?;
-    milliseconds.check()?;
     let (start, end) = (driver.event(start)?, driver.event(end)?);
+    milliseconds.check()?;
     // "If either event … has not been recorded …, or was created with CU_EVENT_DISABLE_TIMING,
     // CUDA_ERROR_INVALID_HANDLE is returned."
     start.check_not_captured()?;

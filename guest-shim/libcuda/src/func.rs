@@ -100,6 +100,14 @@ impl Driver {
         }
     }
 
+    /// The same for calls whose reference names CUDA_ERROR_INVALID_VALUE for what is no function.
+    pub fn function_or_invalid(&self, function: CUfunction) -> Done<Arc<Function>> {
+        self.function(function).map_err(|error| match error {
+            Status::ERROR_INVALID_HANDLE => INVALID,
+            other => other,
+        })
+    }
+
     /// Looks a kernel up on the host.
     pub fn new_function(&self, module: &Module, name: &str) -> Done<u64> {
         if name.is_empty() || name.len() > MAX_NAME_BYTES as usize {
@@ -179,13 +187,13 @@ exports! {
 
     /// Sets the preferred split of cache and shared memory.
     fn cuFuncSetCacheConfig(function: CUfunction, config: i32) {
-        driver()?.function(function)?;
+        driver()?.function_or_invalid(function)?;
         check_cache_config(config)
     }
 
     /// Sets the width of shared memory's banks: without effect on devices with fixed banks.
     fn cuFuncSetSharedMemConfig(function: CUfunction, config: i32) {
-        driver()?.function(function)?;
+        driver()?.function_or_invalid(function)?;
         if (0..=2).contains(&config) { Ok(()) } else { Err(INVALID) }
     }
 

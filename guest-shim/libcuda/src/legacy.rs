@@ -37,7 +37,7 @@ fn positive(value: i32) -> Done<u32> {
 
 /// Writes into the parameter block, which grows as it is written.
 fn put(function: CUfunction, offset: i32, bytes: &[u8]) -> Done {
-    let function = driver()?.function(function)?;
+    let function = driver()?.function_or_invalid(function)?;
     let at = usize::try_from(offset).map_err(|_| INVALID)?;
     let end = at
         .checked_add(bytes.len())
@@ -97,7 +97,7 @@ exports! {
 
     /// Sets the size of a function's parameters, in bytes.
     fn cuParamSetSize(function: CUfunction, bytes: u32) {
-        let function = driver()?.function(function)?;
+        let function = driver()?.function_or_invalid(function)?;
         if bytes > MAX_PARAM_BYTES {
             return Err(INVALID);
         }
@@ -126,11 +126,13 @@ exports! {
 
     /// Launches a function as one block.
     fn cuLaunch(function: CUfunction) {
+        driver()?.function_or_invalid(function)?;
         run(function, 1, 1, std::ptr::null_mut())
     }
 
     /// Launches a function as so many blocks.
     fn cuLaunchGrid(function: CUfunction, width: i32, height: i32) {
+        driver()?.function_or_invalid(function)?;
         run(function, width, height, std::ptr::null_mut())
     }
 

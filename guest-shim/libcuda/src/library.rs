@@ -265,7 +265,7 @@ exports! {
     /// Unloads a library from every context.
     fn cuLibraryUnload(library: CUlibrary) {
         let driver = driver()?;
-        let library = driver.libraries.remove(library as u64).ok_or(Status::ERROR_INVALID_HANDLE)?;
+        let library = driver.libraries.remove(library as u64).ok_or(INVALID)?;
         driver.kernels.retain(|k| k.library.handle != library.handle);
         let modules = std::mem::take(&mut *lock(&library.modules));
         modules.into_values().try_for_each(|m| driver.unload(m))

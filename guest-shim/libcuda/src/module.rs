@@ -207,10 +207,9 @@ fn load_at(out: Out<CUmodule>, at: Host, options: &Options) -> Done {
 }
 
 impl Driver {
+    /// A live module. The functions that take one name CUDA_ERROR_INVALID_VALUE for what is none.
     fn module(&self, module: CUmodule) -> Done<Arc<Module>> {
-        self.modules
-            .get(module as u64)
-            .ok_or(Status::ERROR_INVALID_HANDLE)
+        self.modules.get(module as u64).ok_or(INVALID)
     }
 
     /// The handle of a kernel of a module.
@@ -261,10 +260,7 @@ impl Driver {
 
     /// Unloads a module.
     pub fn unload(&self, handle: u64) -> Done {
-        let module = self
-            .modules
-            .remove(handle)
-            .ok_or(Status::ERROR_INVALID_HANDLE)?;
+        let module = self.modules.remove(handle).ok_or(INVALID)?;
         self.functions.retain(|f| f.module != handle);
         self.allocs_mut().retain(|_, a| a.module != Some(handle));
         stubs::module_unload(self.channel, module.ctx.id()?, module.id)?;

@@ -21,6 +21,11 @@ static void report(const char *what, nvmlReturn_t got, nvmlReturn_t expected)
     }
 }
 #define GIVES(call, expected) report(#call, call, expected)
+/* A row: the result, and the call with what is bad about it. `cargo xtask test --only abi` compares each with nvml.h's
+   comments: the function's own comment names the result of BAD; that of BEYOND stands in the list of all results, and
+   the last words are what that says of it. */
+#define BAD(expected, call) GIVES(call, expected)
+#define BEYOND(expected, call, why) GIVES(call, expected)
 
 static void holds(const char *what, int good)
 {
@@ -40,10 +45,10 @@ int main(void)
     unsigned int count, value;
     int version;
 
-    GIVES(nvmlDeviceGetCount_v2(&count), NVML_ERROR_UNINITIALIZED);
-    GIVES(nvmlDeviceGetHandleByIndex_v2(0, &device), NVML_ERROR_UNINITIALIZED);
-    GIVES(nvmlSystemGetDriverVersion(text, sizeof text), NVML_ERROR_UNINITIALIZED);
-    GIVES(nvmlShutdown(), NVML_ERROR_UNINITIALIZED);
+    BAD(NVML_ERROR_UNINITIALIZED, nvmlDeviceGetCount_v2(&count));
+    BAD(NVML_ERROR_UNINITIALIZED, nvmlDeviceGetHandleByIndex_v2(0, &device));
+    BAD(NVML_ERROR_UNINITIALIZED, nvmlSystemGetDriverVersion(text, sizeof text));
+    BAD(NVML_ERROR_UNINITIALIZED, nvmlShutdown());
     HOLDS(strlen(nvmlErrorString(NVML_ERROR_NOT_SUPPORTED)) > 0);
     HOLDS(strcmp(nvmlErrorString(NVML_ERROR_NOT_SUPPORTED), nvmlErrorString(NVML_SUCCESS)));
     HOLDS(!strcmp(nvmlErrorString((nvmlReturn_t)12345), nvmlErrorString(NVML_ERROR_UNKNOWN)));
@@ -55,15 +60,15 @@ int main(void)
     GIVES(nvmlDeviceGetCount_v2(&count), NVML_SUCCESS);
     HOLDS(count == 1);
 
-    GIVES(nvmlDeviceGetCount_v2(NULL), NVML_ERROR_INVALID_ARGUMENT);
-    GIVES(nvmlDeviceGetHandleByIndex_v2(count, &other), NVML_ERROR_INVALID_ARGUMENT);
-    GIVES(nvmlDeviceGetHandleByIndex_v2(0xffffffff, &other), NVML_ERROR_INVALID_ARGUMENT);
-    GIVES(nvmlDeviceGetHandleByIndex_v2(0, NULL), NVML_ERROR_INVALID_ARGUMENT);
+    BAD(NVML_ERROR_INVALID_ARGUMENT, nvmlDeviceGetCount_v2(NULL));
+    BAD(NVML_ERROR_INVALID_ARGUMENT, nvmlDeviceGetHandleByIndex_v2(count, &other));
+    BAD(NVML_ERROR_INVALID_ARGUMENT, nvmlDeviceGetHandleByIndex_v2(0xffffffff, &other));
+    BAD(NVML_ERROR_INVALID_ARGUMENT, nvmlDeviceGetHandleByIndex_v2(0, NULL));
     GIVES(nvmlDeviceGetHandleByIndex_v2(0, &device), NVML_SUCCESS);
-    GIVES(nvmlDeviceGetHandleByUUID(NULL, &other), NVML_ERROR_INVALID_ARGUMENT);
-    GIVES(nvmlDeviceGetHandleByUUID("GPU-no-such-device", &other), NVML_ERROR_NOT_FOUND);
-    GIVES(nvmlDeviceGetHandleByPciBusId_v2(NULL, &other), NVML_ERROR_INVALID_ARGUMENT);
-    GIVES(nvmlDeviceGetHandleByPciBusId_v2("ffff:ff:1f.0", &other), NVML_ERROR_NOT_FOUND);
+    BAD(NVML_ERROR_INVALID_ARGUMENT, nvmlDeviceGetHandleByUUID(NULL, &other));
+    BAD(NVML_ERROR_NOT_FOUND, nvmlDeviceGetHandleByUUID("GPU-no-such-device", &other));
+    BAD(NVML_ERROR_INVALID_ARGUMENT, nvmlDeviceGetHandleByPciBusId_v2(NULL, &other));
+    BAD(NVML_ERROR_NOT_FOUND, nvmlDeviceGetHandleByPciBusId_v2("ffff:ff:1f.0", &other));
     GIVES(nvmlDeviceGetUUID(device, uuid, sizeof uuid), NVML_SUCCESS);
     GIVES(nvmlDeviceGetHandleByUUID(uuid, &other), NVML_SUCCESS);
     HOLDS(other == device);
@@ -71,39 +76,66 @@ int main(void)
     GIVES(nvmlDeviceGetHandleByPciBusId_v2(pci.busId, &other), NVML_SUCCESS);
     HOLDS(other == device);
 
-    GIVES(nvmlDeviceGetName(device, text, 2), NVML_ERROR_INSUFFICIENT_SIZE);
-    GIVES(nvmlDeviceGetName(device, NULL, sizeof text), NVML_ERROR_INVALID_ARGUMENT);
-    GIVES(nvmlDeviceGetName(NULL, text, sizeof text), NVML_ERROR_INVALID_ARGUMENT);
-    GIVES(nvmlDeviceGetUUID(device, text, 4), NVML_ERROR_INSUFFICIENT_SIZE);
-    GIVES(nvmlSystemGetDriverVersion(text, 1), NVML_ERROR_INSUFFICIENT_SIZE);
-    GIVES(nvmlSystemGetDriverVersion(NULL, sizeof text), NVML_ERROR_INVALID_ARGUMENT);
-    GIVES(nvmlSystemGetCudaDriverVersion(NULL), NVML_ERROR_INVALID_ARGUMENT);
+    BAD(NVML_ERROR_INSUFFICIENT_SIZE, nvmlDeviceGetName(device, text, 2));
+    BAD(NVML_ERROR_INVALID_ARGUMENT, nvmlDeviceGetName(device, NULL, sizeof text));
+    BAD(NVML_ERROR_INVALID_ARGUMENT, nvmlDeviceGetName(NULL, text, sizeof text));
+    BAD(NVML_ERROR_INSUFFICIENT_SIZE, nvmlDeviceGetUUID(device, text, 4));
+    BAD(NVML_ERROR_INSUFFICIENT_SIZE, nvmlSystemGetDriverVersion(text, 1));
+    BAD(NVML_ERROR_INVALID_ARGUMENT, nvmlSystemGetDriverVersion(NULL, sizeof text));
+    BAD(NVML_ERROR_INVALID_ARGUMENT, nvmlSystemGetCudaDriverVersion(NULL));
     GIVES(nvmlSystemGetCudaDriverVersion(&version), NVML_SUCCESS);
-    GIVES(nvmlSystemGetProcessName(0xfffffff0, text, sizeof text), NVML_ERROR_NOT_FOUND);
+    BAD(NVML_ERROR_NOT_FOUND, nvmlSystemGetProcessName(0xfffffff0, text, sizeof text));
 
     /* No device, and what is none. */
-    GIVES(nvmlDeviceGetMemoryInfo(NULL, &memory), NVML_ERROR_INVALID_ARGUMENT);
-    GIVES(nvmlDeviceGetMemoryInfo((nvmlDevice_t)&count, &memory), NVML_ERROR_INVALID_ARGUMENT);
-    GIVES(nvmlDeviceGetMemoryInfo(device, NULL), NVML_ERROR_INVALID_ARGUMENT);
-    GIVES(nvmlDeviceGetUtilizationRates(device, NULL), NVML_ERROR_INVALID_ARGUMENT);
-    GIVES(nvmlDeviceGetUtilizationRates(NULL, &utilization), NVML_ERROR_INVALID_ARGUMENT);
+    BAD(NVML_ERROR_INVALID_ARGUMENT, nvmlDeviceGetMemoryInfo(NULL, &memory));
+    BAD(NVML_ERROR_INVALID_ARGUMENT, nvmlDeviceGetMemoryInfo((nvmlDevice_t)&count, &memory));
+    BAD(NVML_ERROR_INVALID_ARGUMENT, nvmlDeviceGetMemoryInfo(device, NULL));
+    BAD(NVML_ERROR_INVALID_ARGUMENT, nvmlDeviceGetUtilizationRates(device, NULL));
+    BAD(NVML_ERROR_INVALID_ARGUMENT, nvmlDeviceGetUtilizationRates(NULL, &utilization));
     memory2.version = 0;
-    GIVES(nvmlDeviceGetMemoryInfo_v2(device, &memory2), NVML_ERROR_ARGUMENT_VERSION_MISMATCH);
+    BEYOND(NVML_ERROR_ARGUMENT_VERSION_MISMATCH, nvmlDeviceGetMemoryInfo_v2(device, &memory2),
+           "the provided version is invalid");
     memory2.version = nvmlMemory_v2;
     GIVES(nvmlDeviceGetMemoryInfo_v2(device, &memory2), NVML_SUCCESS);
     HOLDS(memory2.used + memory2.free + memory2.reserved == memory2.total);
-    GIVES(nvmlDeviceGetTemperature(device, (nvmlTemperatureSensors_t)99, &value), NVML_ERROR_INVALID_ARGUMENT);
-    GIVES(nvmlDeviceGetClockInfo(device, (nvmlClockType_t)99, &value), NVML_ERROR_INVALID_ARGUMENT);
-    GIVES(nvmlDeviceGetComputeRunningProcesses_v3(device, NULL, NULL), NVML_ERROR_INVALID_ARGUMENT);
+    BEYOND(NVML_ERROR_INVALID_ARGUMENT, nvmlDeviceGetTemperature(device, (nvmlTemperatureSensors_t)99, &value),
+           "a supplied argument is invalid");
+    BAD(NVML_ERROR_INVALID_ARGUMENT, nvmlDeviceGetClockInfo(device, (nvmlClockType_t)99, &value));
+    BAD(NVML_ERROR_INVALID_ARGUMENT, nvmlDeviceGetComputeRunningProcesses_v3(device, NULL, NULL));
+
+    /* No place for the result. */
+    BAD(NVML_ERROR_INVALID_ARGUMENT, nvmlDeviceGetIndex(device, NULL));
+    BAD(NVML_ERROR_INVALID_ARGUMENT, nvmlDeviceGetIndex(NULL, &value));
+    BAD(NVML_ERROR_INVALID_ARGUMENT, nvmlDeviceGetMinorNumber(device, NULL));
+    BAD(NVML_ERROR_INVALID_ARGUMENT, nvmlDeviceGetBrand(device, NULL));
+    BAD(NVML_ERROR_INVALID_ARGUMENT, nvmlDeviceGetArchitecture(device, NULL));
+    BAD(NVML_ERROR_INVALID_ARGUMENT, nvmlDeviceGetPciInfo_v3(device, NULL));
+    BAD(NVML_ERROR_INVALID_ARGUMENT, nvmlDeviceGetUUID(device, NULL, sizeof uuid));
+    BAD(NVML_ERROR_INVALID_ARGUMENT, nvmlDeviceGetCudaComputeCapability(device, NULL, NULL));
+    BAD(NVML_ERROR_INVALID_ARGUMENT, nvmlDeviceGetBAR1MemoryInfo(device, NULL));
+    BAD(NVML_ERROR_INVALID_ARGUMENT, nvmlDeviceGetPowerUsage(device, NULL));
+    BAD(NVML_ERROR_INVALID_ARGUMENT, nvmlDeviceGetPerformanceState(device, NULL));
+    BAD(NVML_ERROR_INVALID_ARGUMENT, nvmlDeviceGetPersistenceMode(device, NULL));
+    BAD(NVML_ERROR_INVALID_ARGUMENT, nvmlDeviceGetComputeMode(device, NULL));
+    BAD(NVML_ERROR_INVALID_ARGUMENT, nvmlDeviceGetEncoderUtilization(device, NULL, NULL));
+    BAD(NVML_ERROR_INVALID_ARGUMENT, nvmlDeviceGetMaxPcieLinkWidth(device, NULL));
+    BAD(NVML_ERROR_INVALID_ARGUMENT, nvmlSystemGetNVMLVersion(NULL, sizeof text));
+    BAD(NVML_ERROR_INSUFFICIENT_SIZE, nvmlSystemGetNVMLVersion(text, 1));
+    BAD(NVML_ERROR_INVALID_ARGUMENT, nvmlSystemGetProcessName(1, NULL, sizeof text));
+    /* Unknown values. */
+    BAD(NVML_ERROR_INVALID_ARGUMENT, nvmlDeviceGetMaxClockInfo(device, (nvmlClockType_t)99, &value));
+    BAD(NVML_ERROR_INVALID_ARGUMENT, nvmlDeviceGetClock(device, NVML_CLOCK_SM, (nvmlClockId_t)99, &value));
+    BAD(NVML_ERROR_INVALID_ARGUMENT, nvmlDeviceGetTemperatureThreshold(device, (nvmlTemperatureThresholds_t)99, &value));
+    BAD(NVML_ERROR_INVALID_ARGUMENT, nvmlDeviceGetTopologyNearestGpus(device, (nvmlGpuTopologyLevel_t)99, &count, NULL));
 
     /* A guest changes nothing of the host's GPU, and its device has none of this. */
-    GIVES(nvmlDeviceSetPowerManagementLimit(device, 100000), NVML_ERROR_NOT_SUPPORTED);
-    GIVES(nvmlDeviceSetPersistenceMode(device, NVML_FEATURE_ENABLED), NVML_ERROR_NOT_SUPPORTED);
-    GIVES(nvmlDeviceResetGpuLockedClocks(device), NVML_ERROR_NOT_SUPPORTED);
-    GIVES(nvmlDeviceSetMigMode(device, NVML_DEVICE_MIG_ENABLE, NULL), NVML_ERROR_NOT_SUPPORTED);
+    BAD(NVML_ERROR_NOT_SUPPORTED, nvmlDeviceSetPowerManagementLimit(device, 100000));
+    BAD(NVML_ERROR_NOT_SUPPORTED, nvmlDeviceSetPersistenceMode(device, NVML_FEATURE_ENABLED));
+    BAD(NVML_ERROR_NOT_SUPPORTED, nvmlDeviceResetGpuLockedClocks(device));
+    BAD(NVML_ERROR_NOT_SUPPORTED, nvmlDeviceSetMigMode(device, NVML_DEVICE_MIG_ENABLE, NULL));
 
     GIVES(nvmlShutdown(), NVML_SUCCESS);
-    GIVES(nvmlShutdown(), NVML_ERROR_UNINITIALIZED);
-    GIVES(nvmlDeviceGetMemoryInfo(device, &memory), NVML_ERROR_UNINITIALIZED);
+    BAD(NVML_ERROR_UNINITIALIZED, nvmlShutdown());
+    BAD(NVML_ERROR_UNINITIALIZED, nvmlDeviceGetMemoryInfo(device, &memory));
     return failures != 0;
 }

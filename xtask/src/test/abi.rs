@@ -14,6 +14,7 @@ use crate::local::Served;
 use crate::{abi, coverage, cudart, nvcc, nvml, progress, run, shims, wheels, workspace};
 
 mod calls;
+mod documented;
 mod headers;
 mod linked;
 
@@ -79,7 +80,16 @@ pub fn stage(name: &str) -> Result<Tally> {
     };
     sum.add(whole(structures(name, &include)));
     let served = Served::start(&Device::default())?;
-    sum.add(whole(calls::run(name, &stage, &served)));
+    match documented::read(&include) {
+        Ok(documentation) => {
+            sum.add(match documented::rows(&documentation) {
+                Ok(()) => Tally::passed(1),
+                Err(error) => Tally::failed(format!("{name}: rows of bad input: {error:#}")),
+            });
+            sum.add(whole(calls::run(name, &stage, &documentation, &served)));
+        }
+        Err(error) => sum.add(Tally::failed(format!("{name}: {error:#}"))),
+    }
     sum.add(whole(linked::run(name, &stage, &served)));
     sum.add(whole(c_programs(name, &stage, &served)));
     Ok(sum)
@@ -88,10 +98,14 @@ pub fn stage(name: &str) -> Result<Tally> {
 /// Programs in C against NVIDIA's headers: source, library, and where the headers are.
 fn c_programs(name: &str, stage: &Path, served: &Served) -> Result<Tally> {
     let cuda = nvcc::Toolkit::fetch()?.root.join("include");
+    let nvml = nvml::headers()?;
+    let nvml = nvml.last().and_then(|header| header.parent());
+    let nvml = nvml.context("no header of NVML")?.to_owned();
     let mut sum = Tally::default();
     for (source, library, headers) in [
-        ("nvml_errors", "libnvidia-ml.so.1", nvml::headers()?),
-        ("nvml_surface", "libnvidia-ml.so.1", nvml::headers()?),
+        ("nvml_errors", "libnvidia-ml.so.1", nvml.clone()),
+        ("nvml_surface", "libnvidia-ml.so.1", nvml),
+        ("driver_errors", "libcuda.so.1", cuda.clone()),
         ("driver_surface", "libcuda.so.1", cuda.clone()),
         ("driver_twins", "libcuda.so.1", cuda),
     ] {
@@ -101,7 +115,7 @@ fn c_programs(name: &str, stage: &Path, served: &Served) -> Result<Tally> {
         compile
             .args(["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O1"])
             // Programs call what is deprecated.
-            .args(["-Wno-deprecated-declarations", "-isystem"])
+            .args(["-pthread", "-Wno-deprecated-declarations", "-isystem"])
             .arg(headers)
             .arg(workspace::root().join(file))
             .arg(stage.join("lib").join(library))

@@ -329,7 +329,7 @@ fn an_unloaded_module_takes_its_kernels_along() {
     let module = module();
     let kernel = function(module);
     assert_eq!(cuModuleUnload(module), SUCCESS);
-    assert_eq!(cuModuleUnload(module), INVALID_HANDLE);
+    assert_eq!(cuModuleUnload(module), INVALID_VALUE);
     let mut value = 0;
     assert_eq!(
         cuFuncGetAttribute(Out::to(&mut value), 0, kernel),
@@ -351,7 +351,7 @@ fn an_unloaded_module_takes_its_kernels_along() {
     assert_eq!(done, INVALID_HANDLE);
     // A handle of another kind is no module either.
     let _again = self::module();
-    assert_eq!(cuModuleUnload(kernel.cast()), INVALID_HANDLE);
+    assert_eq!(cuModuleUnload(kernel.cast()), INVALID_VALUE);
 }
 
 #[test]
@@ -456,7 +456,7 @@ fn a_library_gives_kernels_that_launch() {
     assert_eq!(done, SUCCESS);
     vectors.check();
     assert_eq!(cuLibraryUnload(library), SUCCESS);
-    assert_eq!(cuLibraryUnload(library), INVALID_HANDLE);
+    assert_eq!(cuLibraryUnload(library), INVALID_VALUE);
     let mut value = 0;
     assert_eq!(
         cuFuncGetAttribute(Out::to(&mut value), 0, kernel as CUfunction),

@@ -1,51 +1,55 @@
 //! Every exported function is called once with nothing but zeros. What is not supported says so by the error that its
-//! library documents; what is supported gives the error for a null pointer or a null handle, or what
-//! `tests/abi/calls.txt` says.
+//! library documents; what is supported gives the error for a null pointer, or what `tests/abi/calls.txt` says. Each of these
+//! results is one that NVIDIA's headers document for the function, but for those that the table marks.
 
+use super::documented::{Documentation, Documented};
 use super::*;
 
 /// What a call with zeros gives.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum Expected {
-    /// One of these results.
-    OneOf(Vec<i32>),
+    /// This result, which the function's own documentation names.
+    Result(i32),
+    /// This result, which it does not name: the table says why.
+    Beyond(i32),
     /// No result: it returns nothing, or text.
     NoResult,
     /// It cannot be called so.
     NotCalled,
 }
 
-/// A library: how the table calls it, its error for what it lacks, and its errors for nulls.
+/// A library: how the table calls it, its error for what it lacks, and its error for a null pointer.
 struct Family {
     name: &'static str,
     unsupported: i32,
-    nulls: &'static [i32],
+    null: i32,
 }
 
 const CUDA: Family = Family {
     name: "cuda",
     unsupported: 801,
-    nulls: &[1, 400],
+    null: 1,
 };
 const CUDART: Family = Family {
     name: "cudart",
     unsupported: 801,
-    nulls: &[1, 400],
+    null: 1,
 };
 const CUBLAS: Family = Family {
     name: "cublas",
     unsupported: 15,
-    nulls: &[1, 7],
+    null: 1,
 };
 const NVML: Family = Family {
     name: "nvml",
     unsupported: 3,
-    nulls: &[2],
+    null: 2,
 };
 
 type Table = BTreeMap<(String, String), Expected>;
 
-/// A line of the table: library, result or several with `|` (`-` none, `skip` not called), names.
+/// A line of the table: library, result (`-` none, `skip` not called), names. A result with `*` is not among those that the
+/// function's documentation names.
 fn table() -> Result<Table> {
     let path = workspace::root().join("tests/abi/calls.txt");
     let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
@@ -61,13 +65,13 @@ fn table() -> Result<Table> {
         let expected = match result {
             "-" => Expected::NoResult,
             "skip" => Expected::NotCalled,
-            numbers => {
-                let numbers: Result<Vec<i32>, _> = numbers.split('|').map(str::parse).collect();
-                Expected::OneOf(numbers.with_context(|| line.to_owned())?)
-            }
+            number => match number.strip_suffix('*') {
+                Some(number) => Expected::Beyond(number.parse().with_context(|| line.to_owned())?),
+                None => Expected::Result(number.parse().with_context(|| line.to_owned())?),
+            },
         };
         for name in words {
-            let old = table.insert((family.to_owned(), name.to_owned()), expected.clone());
+            let old = table.insert((family.to_owned(), name.to_owned()), expected);
             ensure!(old.is_none(), "calls.txt has {name} twice");
         }
     }
@@ -75,7 +79,12 @@ fn table() -> Result<Table> {
 }
 
 /// All libraries.
-pub fn run(name: &str, stage: &Path, served: &Served) -> Result<Tally> {
+pub fn run(
+    name: &str,
+    stage: &Path,
+    documentation: &Documentation,
+    served: &Served,
+) -> Result<Tally> {
     let program = stage.join("bin/every-call");
     let mut compile = Command::new("cc");
     compile
@@ -86,23 +95,14 @@ pub fn run(name: &str, stage: &Path, served: &Served) -> Result<Tally> {
             .arg(workspace::root().join("tests/abi/every_call.c"))
             .arg("-ldl"),
     )?;
-    let mut table = table()?;
-    // The runtime passes calls on to the driver, with what that does not support.
-    let over = cudart::over_unsupported(&coverage::driver()?)?;
-    let passed_on: BTreeSet<(String, String)> = over
-        .into_iter()
-        .map(|name| ("cudart".to_owned(), name))
-        .collect();
-    for key in &passed_on {
-        let mut codes = CUDART.nulls.to_vec();
-        codes.push(CUDART.unsupported);
-        table.entry(key.clone()).or_insert(Expected::OneOf(codes));
-    }
+    let table = table()?;
     let mut sum = Tally::default();
     let mut used = BTreeSet::new();
     let mut library = |family: &Family, soname: &str, names: Vec<(String, bool)>| -> Result<()> {
         let step = progress::step(&format!("{name}: every function of {soname}"));
-        let bad = check(&program, served, family, soname, &names, &table, &mut used);
+        let documented = documentation.get(family.name);
+        let bad = expectations(family, &names, &table, documented, &mut used)
+            .and_then(|wanted| check(&program, served, soname, &wanted));
         step.done(&names.len().to_string());
         sum.add(match bad {
             Ok(()) => Tally::passed(1),
@@ -124,10 +124,7 @@ pub fn run(name: &str, stage: &Path, served: &Served) -> Result<Tally> {
         }
     }
     library(&NVML, "libnvidia-ml.so.1", nvml::supported()?)?;
-    let stale: Vec<_> = table
-        .keys()
-        .filter(|key| !passed_on.contains(*key) && !used.contains(*key))
-        .collect();
+    let stale: Vec<_> = table.keys().filter(|key| !used.contains(*key)).collect();
     if !stale.is_empty() {
         sum.add(Tally::failed(format!(
             "{name}: calls.txt names what is not supported or not there: {stale:?}"
@@ -136,29 +133,52 @@ pub fn run(name: &str, stage: &Path, served: &Served) -> Result<Tally> {
     Ok(sum)
 }
 
-fn check(
-    program: &Path,
-    served: &Served,
+/// What each function of a library has to give, which has to be what NVIDIA documents.
+fn expectations<'a>(
     family: &Family,
-    soname: &str,
-    names: &[(String, bool)],
+    names: &'a [(String, bool)],
     table: &Table,
+    documented: Option<&Documented>,
     used: &mut BTreeSet<(String, String)>,
-) -> Result<()> {
+) -> Result<BTreeMap<&'a str, Expected>> {
     ensure!(names.len() > 30, "it has {} names", names.len());
     let mut wanted = BTreeMap::new();
+    let mut bad = Vec::new();
     for (name, supported) in names {
         let key = (family.name.to_owned(), name.clone());
         let expected = match (supported, table.get(&key)) {
             (true, Some(expected)) => {
                 used.insert(key);
-                expected.clone()
+                *expected
             }
-            (true, None) => Expected::OneOf(family.nulls.to_vec()),
-            (false, _) => Expected::OneOf(vec![family.unsupported]),
+            (true, None) => Expected::Result(family.null),
+            (false, _) => Expected::Beyond(family.unsupported),
         };
+        if let Some(codes) = documented.and_then(|d| d.of(name)).filter(|_| *supported) {
+            match expected {
+                Expected::Result(code) if !codes.contains(&code) => {
+                    bad.push(format!("{name}: documented are {codes:?}, not {code}"));
+                }
+                Expected::Beyond(code) if codes.contains(&code) => {
+                    bad.push(format!(
+                        "{name}: {code} is documented, and marked as if not"
+                    ));
+                }
+                _ => {}
+            }
+        }
         wanted.insert(name.as_str(), expected);
     }
+    ensure!(bad.is_empty(), "calls.txt: {}", bad.join("; "));
+    Ok(wanted)
+}
+
+fn check(
+    program: &Path,
+    served: &Served,
+    soname: &str,
+    wanted: &BTreeMap<&str, Expected>,
+) -> Result<()> {
     let list: String = wanted
         .iter()
         .filter(|(_, expected)| **expected != Expected::NotCalled)
@@ -166,14 +186,14 @@ fn check(
         .collect();
     let results = call(program, served, soname, &list)?;
     let mut bad = Vec::new();
-    for (name, expected) in &wanted {
+    for (name, expected) in wanted {
         let result = results.get(*name).map(String::as_str);
         let good = match (expected, result) {
             (Expected::NotCalled, _) => true,
             (_, None | Some("crash" | "absent" | "")) => false,
             (Expected::NoResult, Some(_)) => true,
-            (Expected::OneOf(codes), Some(result)) => {
-                result.parse().is_ok_and(|code| codes.contains(&code))
+            (Expected::Result(code) | Expected::Beyond(code), Some(result)) => {
+                result.parse() == Ok(*code)
             }
         };
         if !good {
@@ -234,7 +254,7 @@ mod tests {
         let table = table().expect("the table");
         let of =
             |family: &str, name: &str| table.get(&(family.to_owned(), name.to_owned())).cloned();
-        assert_eq!(of("cuda", "cuInit"), Some(Expected::OneOf(vec![0])));
+        assert_eq!(of("cuda", "cuInit"), Some(Expected::Result(0)));
         assert_eq!(of("nvml", "nvmlErrorString"), Some(Expected::NoResult));
         assert_eq!(
             of("cudart", "cudaCreateChannelDesc"),
