@@ -89,7 +89,8 @@ fn page() -> Result<String> {
          Every name of NVIDIA's libraries is exported. `yes`: implemented on this backend. `error`: returns the library's\n\
          error for what is not supported (CUDA_ERROR_NOT_SUPPORTED, cudaErrorNotSupported, CUBLAS_STATUS_NOT_SUPPORTED,\n\
          NVML_ERROR_NOT_SUPPORTED); `cargo xtask test --only abi` calls each of these and requires it, and calls each of\n\
-         the others with null pointers. Tested `yes`: a test program or a unit test names it, too. What a device does not\n\
+         the others with nothing but zeros: `tests/abi/calls.txt` holds what must come of that, and is compared with what\n\
+         NVIDIA's headers document. Tested `yes`: a test program or a unit test names it, too. What a device does not\n\
          have (on `soft`: fans, clocks, tensor cores of some types …) gives the documented error on that backend.\n",
     );
     table(&mut page, "libcuda.so.1", &driver()?, &tested)?;

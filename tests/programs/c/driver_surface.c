@@ -125,9 +125,11 @@ static void functions(CUdeviceptr at)
     CUlinkState link;
     void *image;
     size_t bytes, offset, count;
-    int blocks, block, file;
+    int blocks, block, file, clusters = 0, processors = 0, size = 0;
     unsigned value = 3;
     void *parameters[] = {&at, &value};
+    CUlaunchAttribute cluster;
+    CUlaunchConfig config;
 
     OK(cuModuleGetLoadingMode(&mode));
     HOLDS(mode == CU_MODULE_EAGER_LOADING || mode == CU_MODULE_LAZY_LOADING);
@@ -143,6 +145,25 @@ static void functions(CUdeviceptr at)
     HOLDS(blocks > 0);
     OK(cuOccupancyMaxPotentialBlockSizeWithFlags(&blocks, &block, function, NULL, 0, 0, 0));
     HOLDS(block >= 32);
+    OK(cuDeviceGetAttribute(&clusters, CU_DEVICE_ATTRIBUTE_CLUSTER_LAUNCH, 0));
+    if (!clusters) {
+        /* Each block is a cluster of its own. */
+        memset(&config, 0, sizeof config);
+        memset(&cluster, 0, sizeof cluster);
+        config.gridDimX = config.gridDimY = config.gridDimZ = 1;
+        config.blockDimX = 64;
+        config.blockDimY = config.blockDimZ = 1;
+        cluster.id = CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION;
+        cluster.value.clusterDim.x = cluster.value.clusterDim.y = cluster.value.clusterDim.z = 1;
+        config.attrs = &cluster;
+        config.numAttrs = 1;
+        OK(cuOccupancyMaxPotentialClusterSize(&size, function, &config));
+        HOLDS(size == 1);
+        OK(cuOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, function, 64, 0));
+        OK(cuDeviceGetAttribute(&processors, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, 0));
+        OK(cuOccupancyMaxActiveClusters(&clusters, function, &config));
+        HOLDS(clusters == blocks * processors);
+    }
 
     OK(cuLibraryLoadData(&library, ptx, NULL, NULL, 0, NULL, NULL, 0));
     OK(cuLibraryGetModule(&of, library));

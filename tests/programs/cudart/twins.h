@@ -6,6 +6,7 @@
 #include <dlfcn.h>
 
 __device__ int symbol[64];
+__managed__ int shared_words[8];
 
 __global__ void fill(int *at, int value) { at[threadIdx.x] = value; }
 
@@ -274,6 +275,10 @@ static void managed()
     wait();
     HOLDS(shared[7] == 3);
     NEED(cudaFree(shared));
+    shared_words[0] = 1;
+    fill<<<1, 8>>>(shared_words, 4);
+    wait();
+    HOLDS(shared_words[0] == 4 && shared_words[7] == 4);
 }
 
 /* What is not possible, by its documented error. */

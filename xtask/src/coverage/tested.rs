@@ -8,10 +8,11 @@ use anyhow::{Context, Result};
 
 use crate::workspace;
 
-/// Lists of functions that a test program calls: it fails where one was not.
+/// Lists of functions that test programs call: a test fails where one was not.
 const LISTS: &[&str] = &[
     "tests/programs/src/blas/called.txt",
     "tests/programs/src/blas/lt/called.txt",
+    "tests/programs/cudart/nvcc.txt",
 ];
 
 /// What a program's first line says that calls the twins for the default stream of the thread.

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use super::{BUILD_LIMIT, Tally, cargo, first_line, libtest, tally};
 use crate::device::Device;
 use crate::local::Served;
-use crate::{cudart, nvcc, programs, progress, run, shims, wheels, workspace};
+use crate::{abi, cudart, nvcc, programs, progress, run, shims, wheels, workspace};
 
 /// NVIDIA's packages, the library in each, and which of ours stands for it.
 pub const REAL: &[(&str, &str, &str)] = &[
@@ -50,8 +50,19 @@ const LAUNCHES: [(&str, &[&str]); 2] = [
     ),
 ];
 
-/// A program that is written in C against each version's headers, and the kernels for it.
-const BY_VERSION: (&str, &str) = ("versions.c", "versions_kernels.cu");
+/// Programs that are written in C against each version's headers: name, source, options.
+const BY_VERSION: [(&str, &str, &[&str]); 3] = [
+    ("versions", "versions.c", &[]),
+    ("generations", "generations.c", &[]),
+    (
+        "generations-per-thread",
+        "generations.c",
+        &["-DCUDA_API_PER_THREAD_DEFAULT_STREAM"],
+    ),
+];
+
+/// The kernels for them.
+const BY_VERSION_KERNELS: &str = "versions_kernels.cu";
 
 /// Runs all of it.
 pub fn stage(name: &str) -> Result<Tally> {
@@ -60,6 +71,11 @@ pub fn stage(name: &str) -> Result<Tally> {
     let mut sum = Tally::default();
     let mut headers = Vec::new();
     let mut programs = compile(&toolkit, &stage)?;
+    sum.add(match written_by_nvcc(&programs) {
+        Ok(()) => Tally::passed(1),
+        Err(error) => Tally::failed(format!("{name}: what nvcc's code calls: {error:#}")),
+    });
+    let by_version = ByVersion::new(&toolkit, &stage)?;
     for (package, inside, soname) in REAL {
         let version = package.split("==").nth(1).context("no version")?;
         let folder = format!("cudart-{version}");
@@ -75,8 +91,7 @@ pub fn stage(name: &str) -> Result<Tally> {
             },
         );
         let include = real.join("include");
-        let program = by_version(&toolkit, &stage, &include, version, soname)?;
-        programs.push((format!("cudart-{version}"), program));
+        programs.extend(by_version.programs(version, &include, soname)?);
         headers.push(include);
     }
     headers.push(toolkit.root.join("include"));
@@ -113,6 +128,25 @@ fn names(real: &Path, ours: &Path) -> Result<()> {
     );
     let missing: Vec<_> = real.difference(&ours).collect();
     ensure!(missing.is_empty(), "missing: {missing:?}");
+    Ok(())
+}
+
+/// The names that stand in no source: the code around kernels and variables, which nvcc writes, calls them. Each is
+/// called by one of the programs.
+fn written_by_nvcc(programs: &[(String, PathBuf)]) -> Result<()> {
+    let mut called = BTreeSet::new();
+    for (_, program) in programs {
+        let symbols = abi::of_file(program)?;
+        called.extend(symbols.into_iter().filter(|s| !s.defined).map(|s| s.name));
+    }
+    let list = workspace::root().join(cudart::PROGRAMS).join("nvcc.txt");
+    let text =
+        std::fs::read_to_string(&list).with_context(|| format!("read {}", list.display()))?;
+    let missing: Vec<_> = text
+        .lines()
+        .filter(|name| !called.contains(*name))
+        .collect();
+    ensure!(missing.is_empty(), "no program calls {missing:?}");
     Ok(())
 }
 
@@ -186,7 +220,7 @@ fn sources() -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(&folder).with_context(|| format!("list {}", folder.display()))? {
         let path = entry?.path();
-        if path.extension().is_some_and(|e| e == "cu") && !path.ends_with(BY_VERSION.1) {
+        if path.extension().is_some_and(|e| e == "cu") && !path.ends_with(BY_VERSION_KERNELS) {
             found.push(path);
         }
     }
@@ -202,41 +236,70 @@ pub(super) fn programs_folder(stage: &Path) -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// Compiles the program for one version: its headers and our library of that name.
-fn by_version(
-    toolkit: &nvcc::Toolkit,
-    stage: &Path,
-    include: &Path,
-    version: &str,
-    soname: &str,
-) -> Result<PathBuf> {
-    let folder = workspace::root().join(cudart::PROGRAMS);
-    let object = programs_folder(stage)?.join("cudart-kernels.o");
-    let mut nvcc = Command::new(toolkit.root.join("bin/nvcc"));
-    nvcc.arg(format!("-arch={}", nvcc::ARCHITECTURE))
-        .args(["-c", "-allow-unsupported-compiler"])
-        .args(LAUNCHES[1].1)
-        .arg("-o")
-        .arg(&object)
-        .arg(folder.join(BY_VERSION.1));
-    run::ok(&mut nvcc)?;
-    let program = programs_folder(stage)?.join(format!("cudart-{version}"));
-    let mut compile = Command::new("cc");
-    compile
-        .args(["-std=c11", "-Wall", "-Wextra", "-Werror", "-O1"])
-        .arg("-isystem")
-        .arg(include)
-        .arg("-isystem")
-        // The compiler's own part of the headers is not in the runtime's packages.
-        .arg(toolkit.root.join("include"))
-        .arg("-o")
-        .arg(&program)
-        .arg(folder.join(BY_VERSION.0))
-        .arg(&object)
-        .arg(stage.join("lib").join(soname))
-        .arg("-lstdc++");
-    run::ok(&mut compile)?;
-    Ok(program)
+/// Compiles the programs of `BY_VERSION`.
+struct ByVersion<'a> {
+    toolkit: &'a nvcc::Toolkit,
+    stage: &'a Path,
+    kernels: PathBuf,
+}
+
+impl<'a> ByVersion<'a> {
+    /// Compiles the kernels.
+    fn new(toolkit: &'a nvcc::Toolkit, stage: &'a Path) -> Result<Self> {
+        let kernels = programs_folder(stage)?.join("cudart-kernels.o");
+        let mut nvcc = Command::new(toolkit.root.join("bin/nvcc"));
+        nvcc.arg(format!("-arch={}", nvcc::ARCHITECTURE))
+            .args(["-c", "-allow-unsupported-compiler"])
+            .args(LAUNCHES[1].1)
+            .arg("-o")
+            .arg(&kernels)
+            .arg(
+                workspace::root()
+                    .join(cudart::PROGRAMS)
+                    .join(BY_VERSION_KERNELS),
+            );
+        run::ok(&mut nvcc)?;
+        Ok(Self {
+            toolkit,
+            stage,
+            kernels,
+        })
+    }
+
+    /// Each program for one version: its headers and our library of that name.
+    fn programs(
+        &self,
+        version: &str,
+        include: &Path,
+        soname: &str,
+    ) -> Result<Vec<(String, PathBuf)>> {
+        let folder = workspace::root().join(cudart::PROGRAMS);
+        let mut made = Vec::new();
+        for (part, source, options) in BY_VERSION {
+            let name = format!("cudart-{part}-{version}");
+            let program = programs_folder(self.stage)?.join(&name);
+            let mut compile = Command::new("cc");
+            compile
+                .args(["-std=c11", "-Wall", "-Wextra", "-Werror", "-O1"])
+                // Programs call what is deprecated.
+                .arg("-Wno-deprecated-declarations")
+                .args(options)
+                .arg("-isystem")
+                .arg(include)
+                .arg("-isystem")
+                // The compiler's own part of the headers is not in the runtime's packages.
+                .arg(self.toolkit.root.join("include"))
+                .arg("-o")
+                .arg(&program)
+                .arg(folder.join(source))
+                .arg(&self.kernels)
+                .arg(self.stage.join("lib").join(soname))
+                .arg("-lstdc++");
+            run::ok(&mut compile)?;
+            made.push((name, program));
+        }
+        Ok(made)
+    }
 }
 
 /// Runs a program that prints `PASS …` and `FAIL …`.

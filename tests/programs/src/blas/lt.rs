@@ -250,6 +250,7 @@ pub fn tests() -> Vec<Test> {
         transforms::TESTS,
         algorithms::TESTS,
         bad::TESTS,
+        algorithms::LAST,
     ]
     .concat()
 }

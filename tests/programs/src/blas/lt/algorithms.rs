@@ -1,6 +1,6 @@
 //! Descriptors, algorithms and the library itself.
 
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Result, ensure};
@@ -14,7 +14,11 @@ pub const TESTS: &[Test] = &[
     ("lt_descriptors_in_own_memory", own_memory),
     ("lt_algorithms", algorithms),
     ("lt_logger", logger),
+    ("lt_logger_files", logger_files),
 ];
+
+/// Switches the library's log off for good: after all others.
+pub const LAST: &[Test] = &[("lt_logger_disabled", logger_disabled)];
 
 fn queries(lt: &Lt) -> Result<()> {
     let plain = |name: &str| -> Result<usize> {
@@ -182,6 +186,7 @@ fn own_memory(lt: &Lt) -> Result<()> {
     }
     let status = call!(lt, "cublasLtMatmulDescInit_internal", at(0, &mut memory) => u64, 16 => usize, 68 => u32, 0 => u32);
     ensure!(status == INVALID_VALUE, "a struct of 16 bytes: {status}");
+    transform_in_own_memory(lt)?;
     // They are copied as any struct.
     let copy = memory.clone();
     let places: Vec<u64> = copy.iter().map(|part| part.as_ptr() as u64).collect();
@@ -193,6 +198,33 @@ fn own_memory(lt: &Lt) -> Result<()> {
     ensure!(count == 1);
     // One that lies in the program's memory is not the library's to destroy.
     ensure!(call!(lt, "cublasLtMatmulDescDestroy", places[0] => u64) == INVALID_VALUE);
+    Ok(())
+}
+
+/// The same for a transformation, which is of 64 bytes in every version.
+fn transform_in_own_memory(lt: &Lt) -> Result<()> {
+    let mut memory = [0x5a5a_5a5a_5a5a_5a5au64; 9];
+    let at = memory.as_mut_ptr() as u64;
+    let init = |bytes: usize| -> Result<u32> {
+        Ok(
+            call!(lt, "cublasLtMatrixTransformDescInit_internal", at => u64, bytes => usize, 0 => u32),
+        )
+    };
+    ensure!(init(16)? == INVALID_VALUE, "a struct of 16 bytes");
+    ok("cublasLtMatrixTransformDescInit_internal", init(64)?)?;
+    let desc = std::mem::ManuallyDrop::new(Object {
+        lt,
+        kind: "MatrixTransformDesc",
+        at,
+    });
+    // The scale's type, the pointers' mode, and the operations on A and B.
+    ensure!((0..4).all(|which| desc.get::<i32>(which).ok() == Some(0)));
+    desc.set(2, 1i32)?;
+    ensure!(desc.get::<i32>(2)? == 1 && desc.get::<i32>(3)? == 0);
+    ensure!(
+        memory.last() == Some(&0x5a5a_5a5a_5a5a_5a5a),
+        "written behind the struct"
+    );
     Ok(())
 }
 
@@ -286,6 +318,23 @@ fn algorithms(lt: &Lt) -> Result<()> {
         status == INVALID_VALUE,
         "an algorithm for other types: {status}"
     );
+    if lt.symbol("cublasLtMatmulAlgoCheckForStream").is_ok() {
+        let preference = lt.preference()?;
+        let (mut one, mut checked, mut count) = (Found::default(), Found::default(), 0i32);
+        let status = call!(lt, "cublasLtMatmulAlgoGetHeuristicForStream", lt.handle => u64, operation.at => u64,
+            layout.at => u64, layout.at => u64, layout.at => u64, layout.at => u64, preference.at => u64, 1 => i32,
+            &raw mut one => *mut Found, &raw mut count => *mut i32, 0 => u64);
+        ok("cublasLtMatmulAlgoGetHeuristicForStream", status)?;
+        ensure!(count == 1 && one.state == 0, "{count} algorithms, {one:?}");
+        let status = call!(lt, "cublasLtMatmulAlgoCheckForStream", lt.handle => u64, operation.at => u64,
+            layout.at => u64, layout.at => u64, layout.at => u64, layout.at => u64,
+            one.algorithm.as_ptr() => *const u64, &raw mut checked => *mut Found, 0 => u64);
+        ok("cublasLtMatmulAlgoCheckForStream", status)?;
+        ensure!(
+            checked.algorithm == one.algorithm,
+            "{checked:?} instead of {one:?}"
+        );
+    }
     Ok(())
 }
 
@@ -330,5 +379,73 @@ fn logger(lt: &Lt) -> Result<()> {
         logged % 1000,
         logged / 1000
     );
+    Ok(())
+}
+
+/// A product that succeeds, traced.
+fn traced(lt: &Lt) -> Result<()> {
+    ok("level", call!(lt, "cublasLtLoggerSetLevel", 5 => u32))?;
+    let case = Case::new(68, Type::F32, Type::F32, [4, 4, 4]);
+    let m = case.matrices(&mut Random(52))?;
+    let result = case.call(lt, &m, |_| Ok(()));
+    ok("level", call!(lt, "cublasLtLoggerSetLevel", 0 => u32))?;
+    ok("cublasLtMatmul", result?)
+}
+
+/// Lines of a log about a product that succeeded.
+fn products(log: &str) -> usize {
+    log.lines()
+        .filter(|line| line.contains("[cublasLtMatmul]") && line.contains("CUBLAS_STATUS_SUCCESS"))
+        .count()
+}
+
+fn logger_files(lt: &Lt) -> Result<()> {
+    let base = std::env::temp_dir().join(format!("vgpu-lt-log-{}", std::process::id()));
+    let (opened, set) = (base.with_extension("opened"), base.with_extension("set"));
+    let text = |path: &std::path::Path| CString::new(path.as_os_str().as_encoded_bytes());
+    let (opened_name, set_name) = (text(&opened)?, text(&set)?);
+    let open = |path: *const c_char| -> Result<u32> {
+        Ok(call!(lt, "cublasLtLoggerOpenFile", path => *const c_char))
+    };
+    ensure!(open(std::ptr::null())? == INVALID_VALUE, "no path");
+    ensure!(
+        open(c"/no/such/folder/log".as_ptr())? == INVALID_VALUE,
+        "a folder that is not there"
+    );
+    ok("cublasLtLoggerOpenFile", open(opened_name.as_ptr())?)?;
+    traced(lt)?;
+    // SAFETY: two NUL-terminated strings.
+    let stream = unsafe { libc::fopen(set_name.as_ptr(), c"w".as_ptr()) };
+    ensure!(!stream.is_null(), "{} cannot be made", set.display());
+    let to_stream = |stream: *mut libc::FILE| -> Result<()> {
+        let status = call!(lt, "cublasLtLoggerSetFile", stream => *mut libc::FILE);
+        ok("cublasLtLoggerSetFile", status)
+    };
+    to_stream(stream)?;
+    traced(lt)?;
+    traced(lt)?;
+    to_stream(std::ptr::null_mut())?;
+    // SAFETY: opened above, and the library has it no more.
+    unsafe { libc::fclose(stream) };
+    let logs = [&opened, &set].map(|path| std::fs::read_to_string(path).unwrap_or_default());
+    for path in [opened, set] {
+        std::fs::remove_file(path)?;
+    }
+    let counts = logs.each_ref().map(|log| products(log));
+    ensure!(counts == [1, 2], "{counts:?} products in {logs:?}");
+    Ok(())
+}
+
+fn logger_disabled(lt: &Lt) -> Result<()> {
+    ok("disable", call!(lt, "cublasLtLoggerForceDisable",))?;
+    LOGGED.store(0, Ordering::Relaxed);
+    let callback = count as extern "C" fn(c_int, *const c_char, *const c_char) as usize;
+    ok(
+        "callback",
+        call!(lt, "cublasLtLoggerSetCallback", callback => usize),
+    )?;
+    traced(lt)?;
+    let logged = LOGGED.load(Ordering::Relaxed);
+    ensure!(logged == 0, "{logged} calls were logged");
     Ok(())
 }

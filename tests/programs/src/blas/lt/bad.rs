@@ -11,6 +11,7 @@ use crate::blas::{Matrix, synchronize};
 
 pub const TESTS: &[Test] = &[
     ("lt_bad_handles", handles),
+    ("lt_bad_calls", calls),
     ("lt_bad_arguments", arguments),
     ("lt_bad_configurations", configurations),
     ("lt_bad_memory", memory),
@@ -38,6 +39,162 @@ fn handles(lt: &Lt) -> Result<()> {
             "a product with {handle:#x}: {status}"
         );
     }
+    Ok(())
+}
+
+/// A call, what is bad about it, what it gives, and what its section of the cuBLAS documentation names for that.
+type Row = (String, &'static str, u32, u32);
+
+/// Functions that set and give attributes: sizes and places.
+fn attributes(lt: &Lt, objects: &[(&str, u64)], rows: &mut Vec<Row>) -> Result<()> {
+    let (mut value, mut written) = (0u64, 0usize);
+    for (kind, at) in objects {
+        let name = format!("cublasLt{kind}SetAttribute");
+        let mut set = |what, which: u32, from: *const u64, bytes: usize| -> Result<()> {
+            let status =
+                call!(lt, &name, *at => u64, which => u32, from => *const u64, bytes => usize);
+            rows.push((name.clone(), what, status, INVALID_VALUE));
+            Ok(())
+        };
+        set("no value", 1, std::ptr::null(), 4)?;
+        set("a size that is not the attribute's", 1, &raw const value, 3)?;
+        set("no such attribute", 1000, &raw const value, 4)?;
+        let name = format!("cublasLt{kind}GetAttribute");
+        let mut get = |what,
+                       which: u32,
+                       to: *mut u64,
+                       bytes: usize,
+                       size: *mut usize|
+         -> Result<()> {
+            let status = call!(lt, &name, *at => u64, which => u32, to => *mut u64, bytes => usize,
+                size => *mut usize);
+            rows.push((name.clone(), what, status, INVALID_VALUE));
+            Ok(())
+        };
+        let nowhere = std::ptr::null_mut();
+        get(
+            "a size of 0, and no place for the right one",
+            1,
+            &raw mut value,
+            0,
+            std::ptr::null_mut(),
+        )?;
+        get("no place for the value", 1, nowhere, 4, &raw mut written)?;
+        get(
+            "a size that is not the attribute's",
+            1,
+            &raw mut value,
+            3,
+            &raw mut written,
+        )?;
+        get(
+            "no such attribute",
+            1000,
+            &raw mut value,
+            4,
+            &raw mut written,
+        )?;
+    }
+    Ok(())
+}
+
+/// Every function but the product itself.
+fn calls(lt: &Lt) -> Result<()> {
+    let operation = lt.operation(68, Type::F32)?;
+    let layout = lt.layout(Type::F32, 8, 8, 8)?;
+    let preference = lt.preference()?;
+    let mut algorithm = [0u64; 8];
+    let init = |at: *mut u64, id: u32| -> Result<u32> {
+        Ok(
+            call!(lt, "cublasLtMatmulAlgoInit", lt.handle => u64, 68 => u32, 0 => u32, 0 => u32, 0 => u32,
+            0 => u32, 0 => u32, id => u32, at => *mut u64),
+        )
+    };
+    let mut rows: Vec<Row> = vec![
+        (
+            "cublasLtMatmulAlgoInit".into(),
+            "no place",
+            init(std::ptr::null_mut(), 0)?,
+            INVALID_VALUE,
+        ),
+        (
+            "cublasLtMatmulAlgoInit".into(),
+            "no such number",
+            init(algorithm.as_mut_ptr(), 99_999)?,
+            INVALID_VALUE,
+        ),
+    ];
+    ok("cublasLtMatmulAlgoInit", init(algorithm.as_mut_ptr(), 0)?)?;
+    let mut number = 0i32;
+    let mut add = |name: &str, what, status, want| rows.push((name.to_owned(), what, status, want));
+    for (name, what, which, at) in [
+        (
+            "cublasLtGetProperty",
+            "no such property",
+            9u32,
+            &raw mut number,
+        ),
+        ("cublasLtGetProperty", "no place", 0, std::ptr::null_mut()),
+    ] {
+        add(
+            name,
+            what,
+            call!(lt, name, which => u32, at => *mut i32),
+            INVALID_VALUE,
+        );
+    }
+    for most in [0, -1] {
+        let (mut found, mut count, mut id) = (Found::default(), 0i32, 0i32);
+        let name = "cublasLtMatmulAlgoGetHeuristic";
+        let status = call!(lt, name, lt.handle => u64, operation.at => u64, layout.at => u64, layout.at => u64,
+            layout.at => u64, layout.at => u64, preference.at => u64, most => i32, &raw mut found => *mut Found,
+            &raw mut count => *mut i32);
+        add(name, "less than one result", status, INVALID_VALUE);
+        let name = "cublasLtMatmulAlgoGetIds";
+        let status = call!(lt, name, lt.handle => u64, 68 => u32, 0 => u32, 0 => u32, 0 => u32, 0 => u32, 0 => u32,
+            most => i32, &raw mut id => *mut i32, &raw mut count => *mut i32);
+        add(name, "less than one result", status, INVALID_VALUE);
+    }
+    let halves = lt.layout(Type::F16, 8, 8, 8)?;
+    let mut found = Found::default();
+    let name = "cublasLtMatmulAlgoCheck";
+    let status = call!(lt, name, lt.handle => u64, operation.at => u64, halves.at => u64, halves.at => u64,
+        halves.at => u64, halves.at => u64, algorithm.as_ptr() => *const u64, &raw mut found => *mut Found);
+    add(
+        name,
+        "layouts that are not the algorithm's",
+        status,
+        INVALID_VALUE,
+    );
+    let name = "cublasLtMatrixTransform";
+    let status = call!(lt, name, 0 => u64, 0 => u64, null() => *const c_void, 0 => u64, layout.at => u64,
+        null() => *const c_void, 0 => u64, 0 => u64, 0 => u64, layout.at => u64, 0 => u64);
+    add(name, "no handle", status, NOT_INITIALIZED);
+    for level in [6, -1] {
+        let name = "cublasLtLoggerSetLevel";
+        add(
+            name,
+            "no such level",
+            call!(lt, name, level => i32),
+            INVALID_VALUE,
+        );
+    }
+    attributes(
+        lt,
+        &[
+            ("MatmulDesc", operation.at),
+            ("MatrixLayout", layout.at),
+            ("MatmulPreference", preference.at),
+            ("MatmulAlgoConfig", algorithm.as_ptr() as u64),
+        ],
+        &mut rows,
+    )?;
+    let bad: Vec<String> = rows
+        .iter()
+        .filter(|(_, _, status, want)| status != want)
+        .map(|(name, what, status, want)| format!("{name}, {what}: {status}, not {want}"))
+        .collect();
+    ensure!(bad.is_empty(), "{}", bad.join("; "));
     Ok(())
 }
 
