@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
-use crate::device::Device;
+use crate::device::{Device, Isolation};
 use crate::local::Served;
 use crate::{
     apt, cublaslt, interrupt, nvcc, nvml, package, programs, progress, ptx_coverage, qemu, run,
@@ -85,7 +85,7 @@ const STAGES: &[(&str, &str, Run)] = &[
     ),
     (
         "python",
-        "programs in Python: tinygrad and Numba",
+        "programs in Python: tinygrad, Numba, CuPy",
         python::stage,
     ),
     (
@@ -354,16 +354,29 @@ fn program_part(name: &str, part: &str, command: &mut Command) -> Result<Tally> 
     Ok(tally)
 }
 
+/// Programs whose memory both sides reach: they run also where each session has a process of its own.
+const ISOLATED: [&str; 3] = ["managed_memory", "managed_variables", "pinned_memory"];
+
 /// Each form of each program is a test.
 fn compiled_programs(name: &str) -> Result<Tally> {
     let mut tally = Tally::default();
-    for (program, forms) in programs::all(&Device::default(), &[])? {
-        for (form, outcome) in forms {
-            match outcome {
-                programs::Outcome::Passed => tally.add(Tally::passed(1)),
-                programs::Outcome::Skipped(why) => tally.skip(format!("{program} {form}: {why}")),
-                programs::Outcome::Failed(why) => {
-                    tally.add(Tally::failed(format!("{name}: {program} {form}: {why}")));
+    let isolated = Device {
+        isolation: Some(Isolation::Process),
+        ..Device::default()
+    };
+    for (part, device, names) in [
+        ("", Device::default(), Vec::new()),
+        (", isolated", isolated, ISOLATED.map(str::to_owned).to_vec()),
+    ] {
+        for (program, forms) in programs::all(&device, &names)? {
+            for (form, outcome) in forms {
+                let what = format!("{program} {form}{part}");
+                match outcome {
+                    programs::Outcome::Passed => tally.add(Tally::passed(1)),
+                    programs::Outcome::Skipped(why) => tally.skip(format!("{what}: {why}")),
+                    programs::Outcome::Failed(why) => {
+                        tally.add(Tally::failed(format!("{name}: {what}: {why}")));
+                    }
                 }
             }
         }

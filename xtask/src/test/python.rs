@@ -1,7 +1,9 @@
 //! Programs in Python that use CUDA: packages of others, unchanged, from the Python package index.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -10,7 +12,7 @@ use super::{Tally, first_line, tally};
 use crate::device::Device;
 use crate::interrupt::Directory;
 use crate::local::Served;
-use crate::{apt, counters, nvcc, progress, run, wheels, workspace};
+use crate::{abi, apt, counters, nvcc, progress, run, wheels, workspace};
 
 /// Where the scripts are.
 const FOLDER: &str = "tests/programs/python";
@@ -27,6 +29,20 @@ const NUMBA: &[&str] = &[
     "cuda-pathfinder==1.9.1",
     "packaging==26.4",
     "nvidia-cuda-nvrtc==13.0.88",
+];
+/// The last CuPy whose wheels load the CUDA runtime as a shared library; NVRTC makes PTX of its kernels.
+const CUPY: &[&str] = &[
+    "cupy-cuda12x==12.3.0",
+    "numpy==1.26.4",
+    "fastrlock==0.8.3",
+    "nvidia-cuda-nvrtc-cu12==12.1.105",
+];
+/// Libraries that CuPy is linked with and the checks do not call: half a gigabyte of packages.
+const STAND_INS: [&str; 4] = [
+    "libcufft.so.11",
+    "libcurand.so.10",
+    "libcusolver.so.11",
+    "libcusparse.so.12",
 ];
 /// How far two losses may be apart, as a part of the larger: sums are rounded in another order.
 const TOLERANCE: f64 = 2e-3;
@@ -49,14 +65,101 @@ pub fn stage(name: &str) -> Result<Tally> {
         }
     }
     tally.add(numba(name)?);
+    match wheels::tree("cupy-12.3.0", "CuPy", CUPY, stand_ins) {
+        Ok(tree) => tally.add(cupy(name, &tree)?),
+        Err(error) => tally.skip(format!(
+            "CuPy cannot be installed here: {}",
+            first_line(&error)
+        )),
+    }
     Ok(tally)
 }
 
-/// Each check of the script is a test.
 fn numba(name: &str) -> Result<Tally> {
     let toolkit = nvcc::Toolkit::fetch()?;
     let tree = wheels::tree("numba-0.68.1", "Numba", NUMBA, |_| Ok(()))?;
-    let script = workspace::root().join(FOLDER).join("numba_check.py");
+    let libraries = [tree.join("nvidia/cu13/lib"), toolkit.root.join("lib")];
+    let environment = [
+        ("NUMBA_CUDA_LOW_OCCUPANCY_WARNINGS", "0".into()),
+        ("NUMBA_CUDA_WARN_ON_IMPLICIT_COPY", "0".into()),
+        ("CUDA_HOME", toolkit.root.clone().into()),
+    ];
+    let what = format!("{name}: Numba compiles kernels");
+    checks(&what, "numba", &tree, &libraries, &environment)
+}
+
+fn cupy(name: &str, tree: &Path) -> Result<Tally> {
+    let libraries = [
+        tree.join("nvidia/cuda_nvrtc/lib"),
+        tree.join(STAND_INS_FOLDER),
+    ];
+    // Compiled kernels of another run are not to stand for this one's.
+    let cache = Directory::new("vgpu-cupy")?;
+    let environment = [
+        ("CUPY_COMPILE_WITH_PTX", "1".into()),
+        ("CUPY_CACHE_DIR", cache.path().into()),
+    ];
+    let what = format!("{name}: CuPy computes with arrays");
+    checks(&what, "cupy", tree, &libraries, &environment)
+}
+
+/// Where the stand-ins are in CuPy's tree.
+const STAND_INS_FOLDER: &str = "stand-ins";
+
+/// Makes libraries with the names that CuPy asks of each of `STAND_INS`: every function gives 1, which is an error in all of them.
+fn stand_ins(tree: &Path) -> Result<()> {
+    let mut names: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let mut folders = vec![tree.join("cupy"), tree.join("cupy_backends")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|e| e == "so") {
+                for symbol in abi::of_file(&path)?.into_iter().filter(|s| !s.defined) {
+                    if let Some(library) = symbol.version {
+                        names.entry(library).or_default().insert(symbol.name);
+                    }
+                }
+            }
+        }
+    }
+    let folder = tree.join(STAND_INS_FOLDER);
+    std::fs::create_dir_all(&folder)?;
+    for library in STAND_INS {
+        let names = names.get(library).with_context(|| library.to_owned())?;
+        let mut source = String::new();
+        for name in names {
+            writeln!(source, "int {name}(void) {{ return 1; }}")?;
+        }
+        let (file, script) = (folder.join("source.c"), folder.join("script.map"));
+        std::fs::write(&file, source)?;
+        // Programs ask for the names under the library's node.
+        std::fs::write(&script, format!("{library} {{ global: *; }};\n"))?;
+        let mut compile = Command::new("cc");
+        compile
+            .args(["-shared", "-fPIC", "-O1"])
+            .arg(format!("-Wl,-soname,{library}"))
+            .arg(format!("-Wl,--version-script={}", script.display()))
+            .arg("-o")
+            .arg(folder.join(library))
+            .arg(&file);
+        run::ok(&mut compile)?;
+    }
+    Ok(())
+}
+
+/// Each check of `PART_check.py` is a test.
+fn checks(
+    what: &str,
+    part: &str,
+    tree: &Path,
+    libraries: &[PathBuf],
+    environment: &[(&str, OsString)],
+) -> Result<Tally> {
+    let script = workspace::root()
+        .join(FOLDER)
+        .join(format!("{part}_check.py"));
     // As an installed package, so that Python reads what it has for its start.
     let start = format!(
         "import runpy, site; site.addsitedir({:?}); runpy.run_path({:?}, run_name='__main__')",
@@ -68,24 +171,22 @@ fn numba(name: &str) -> Result<Tally> {
     command
         .args(["--kill-after=10", "300", "python3", "-c", &start])
         .envs(served.environment())
-        .env("PYTHONDONTWRITEBYTECODE", "1")
-        .env("NUMBA_CUDA_LOW_OCCUPANCY_WARNINGS", "0")
-        .env("NUMBA_CUDA_WARN_ON_IMPLICIT_COPY", "0")
-        .env("CUDA_HOME", &toolkit.root);
+        .envs(environment.iter().map(|(name, value)| (name, value)))
+        .env("PYTHONDONTWRITEBYTECODE", "1");
     let [(variable, ours), _] = served.environment();
     let mut folders: Vec<_> = std::env::split_paths(&ours).collect();
-    folders.extend([tree.join("nvidia/cu13/lib"), toolkit.root.join("lib")]);
+    folders.extend_from_slice(libraries);
     command.env(variable, std::env::join_paths(folders)?);
-    let mut step = progress::step(&format!("{name}: Numba compiles kernels"));
-    let log = format!("test-{name}-numba");
+    let mut step = progress::step(what);
+    let log = format!("test-python-{part}");
     let result = step.run(&mut command, &log);
     let text = std::fs::read_to_string(progress::log_file(&log)?)?;
-    let mut counted = tally::of_program("numba", &text);
+    let mut counted = tally::of_program(part, &text);
     match result {
         Ok(()) => step.done(&counted.to_string()),
         Err(error) if counted.failures.is_empty() => {
             println!("{error:#}");
-            counted.add(Tally::failed(format!("numba: {}", first_line(&error))));
+            counted.add(Tally::failed(format!("{part}: {}", first_line(&error))));
         }
         Err(_) => {}
     }
