@@ -39,6 +39,50 @@ impl Cfg {
         let ipdom = post_dominators(&succ);
         Cfg { succ, ipdom }
     }
+
+    /// Whether each block can come to itself again: Tarjan's strongly connected components, without recursion. The
+    /// order of the blocks says nothing: where paths meet may stand before what leads there.
+    pub fn loops(&self) -> Vec<bool> {
+        let n = self.succ.len();
+        let (mut number, mut low) = (vec![0usize; n], vec![0usize; n]);
+        let (mut open, mut looping) = (vec![false; n], vec![false; n]);
+        let (mut component, mut path, mut count) = (Vec::new(), Vec::new(), 0);
+        for root in 0..n {
+            if number[root] != 0 {
+                continue;
+            }
+            path.push((root, 0));
+            while let Some((b, k)) = path.pop() {
+                if k == 0 {
+                    count += 1;
+                    (number[b], low[b], open[b]) = (count, count, true);
+                    component.push(b);
+                }
+                if let Some(&s) = self.succ[b].get(k) {
+                    let s = s as usize;
+                    path.push((b, k + 1));
+                    if number[s] == 0 {
+                        path.push((s, 0));
+                    } else if open[s] {
+                        low[b] = low[b].min(number[s]);
+                    }
+                    continue;
+                }
+                if let Some(&(parent, _)) = path.last() {
+                    low[parent] = low[parent].min(low[b]);
+                }
+                if low[b] == number[b] {
+                    let first = component.iter().rposition(|&c| c == b).unwrap_or(0);
+                    let several = component.len() - first > 1;
+                    for c in component.drain(first..) {
+                        open[c] = false;
+                        looping[c] = several || self.succ[c].contains(&(c as BlockId));
+                    }
+                }
+            }
+        }
+        looping
+    }
 }
 
 /// Cooper, Harvey and Kennedy's iteration on the reversed graph. A block that
@@ -129,5 +173,25 @@ mod tests {
         // 0 -> 0 for ever, beside 1 -> exit
         let succ = vec![vec![0], vec![2], vec![]];
         assert_eq!(post_dominators(&succ), vec![2, 2, 2]);
+    }
+
+    #[test]
+    fn a_loop_is_where_a_block_can_come_to_itself() {
+        let loops = |succ: Vec<Vec<BlockId>>| {
+            let ipdom = post_dominators(&succ);
+            Cfg { succ, ipdom }.loops()
+        };
+        // Paths meet in 1, which stands before the block that goes there.
+        let early = vec![vec![1, 2], vec![3], vec![1], vec![]];
+        assert_eq!(loops(early), [false; 4]);
+        // 1 -> 2 -> 1, and 2 to itself; 4 is reached from nowhere and goes into the loop.
+        let nested = vec![vec![1], vec![2, 3], vec![2, 1], vec![5], vec![1], vec![]];
+        assert_eq!(loops(nested), [false, true, true, false, false, false]);
+        // Deep: no recursion.
+        let n = 200_000;
+        let chain = (0..n).map(|b| vec![b + 1]).chain([vec![]]).collect();
+        assert_eq!(loops(chain), vec![false; n as usize + 1]);
+        let ring = (0..n).map(|b| vec![(b + 1) % n]).chain([vec![]]).collect();
+        assert_eq!(loops(ring).iter().filter(|l| **l).count(), n as usize);
     }
 }

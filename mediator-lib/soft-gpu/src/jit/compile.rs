@@ -54,8 +54,8 @@ pub(super) struct Compiler<'a> {
     pub(super) consts: HashMap<u32, u64>,
     /// Registers that nobody reads after each instruction of the block.
     pub(super) deaths: Vec<Vec<V>>,
-    /// The block may run again and again.
-    pub(super) in_loop: bool,
+    /// Which blocks may run again and again.
+    pub(super) loops: Vec<bool>,
     /// The instruction of the block that is being compiled.
     pub(super) at: usize,
     /// Blocks that begin with values in registers, because they are reached from one place: where that
@@ -135,7 +135,7 @@ pub fn compile(
             block: 0,
             consts,
             deaths: Vec::new(),
-            in_loop: false,
+            loops: cfg.loops(),
             at: 0,
             inherited: HashMap::new(),
             reached: reached(&cfg, f.blocks.len()),
@@ -399,8 +399,6 @@ impl Compiler<'_> {
         };
         let block = &self.f.blocks[b];
         let own = b as u32;
-        let back = |(from, to): (usize, &Vec<u32>)| from >= b && to.iter().any(|&t| t <= own);
-        self.in_loop = cfg.succ.iter().enumerate().any(back);
         let looping = match &block.term {
             Term::Jump(t) => *t == own,
             Term::Branch { then, other, .. } => (*then == own) != (*other == own),
