@@ -12,6 +12,7 @@ use crate::busy::Busy;
 use crate::exec::block::{BlockError, BlockRunner, LaunchShared};
 use crate::exec::insn::{FRAME_ALIGN, Program};
 use crate::exec::pool::{Pool, Work};
+use crate::exec::region::Owner;
 use crate::exec::warp::FaultKind;
 use crate::function::{Compiled, Function};
 use crate::ir::SystemCall;
@@ -259,6 +260,8 @@ struct Job {
     params: Vec<u8>,
     ranges: Arc<[Range]>,
     delta: usize,
+    /// The number of the memory.
+    space: u64,
     shared_bytes: u32,
     local_bytes: u64,
     id: u64,
@@ -411,7 +414,10 @@ impl Job {
             workers: self.workers,
             abort: &self.abort.0,
             runtime: &self.runtime,
-            kernel: 2 * self.compiled.number() + u64::from(self.reference),
+            owner: Owner {
+                code: 2 * self.compiled.number() + u64::from(self.reference),
+                space: self.space,
+            },
             register_bytes: self.register_bytes,
             reference_bytes: self.reference_bytes,
             deadline: self.deadline.map(|(at, _)| at),
@@ -655,6 +661,7 @@ impl Gpu {
             params: block,
             ranges: space.snapshot(),
             delta: space.host_delta(),
+            space: space.number(),
             shared_bytes,
             local_bytes: local.next_multiple_of(16),
             id: self.pool.next_launch(),

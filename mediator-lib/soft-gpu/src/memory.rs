@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use vgpu_protocol::ranges::FreeRanges;
@@ -78,6 +79,7 @@ struct State {
 
 /// The memory of one context, and a view of what its session has beside it.
 pub struct AddressSpace {
+    number: u64,
     unified: Arc<Unified>,
     region: Region,
     limit: u64,
@@ -105,12 +107,19 @@ impl AddressSpace {
             free: FreeRanges::new(region.base(), reserved),
             ..State::default()
         };
+        static NEXT: AtomicU64 = AtomicU64::new(0);
         Ok(AddressSpace {
+            number: NEXT.fetch_add(1, Ordering::Relaxed),
             unified,
             region,
             limit: limit_bytes,
             state: RwLock::new(state),
         })
+    }
+
+    /// Its number: no other one of the process has it.
+    pub fn number(&self) -> u64 {
+        self.number
     }
 
     fn state(&self) -> RwLockReadGuard<'_, State> {

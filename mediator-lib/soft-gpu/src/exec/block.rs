@@ -13,7 +13,7 @@ use super::deopt::{Place, deopt};
 use super::insn::{Fill, Insn, NONE, Program};
 use super::lanes::{LANES, Lane};
 use super::memory::{Cache, Memory};
-use super::region::Region;
+use super::region::{Owner, Region};
 use super::run::{Stop, lane_at, run};
 use super::threads::{self, Threads};
 use super::warp::{COOPERATIVE_TURN, FaultKind, LaneFault, Status, TURN, Warp};
@@ -62,8 +62,8 @@ pub struct LaunchShared<'a> {
     pub abort: &'a AtomicBool,
     /// System calls.
     pub runtime: &'a DeviceRuntime,
-    /// Number of the code that runs, for its registers' memory.
-    pub kernel: u64,
+    /// Whose registers' memory it is.
+    pub owner: Owner,
     /// Register memory of a warp: in the optimised and in the reference code.
     pub register_bytes: usize,
     /// See [`LaunchShared::register_bytes`].
@@ -191,7 +191,7 @@ impl BlockRunner {
         let warps = threads.div_ceil(32) as usize;
         let register_bytes = s.register_bytes;
         Ok(BlockRunner {
-            registers: Region::registers(register_bytes * warps, s.kernel)?,
+            registers: Region::registers(register_bytes * warps, s.owner)?,
             register_bytes,
             local: Region::new(s.local_bytes as usize * LANES * warps)?,
             shared: Region::new(s.shared_bytes as usize)?,

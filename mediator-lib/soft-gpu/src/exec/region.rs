@@ -22,14 +22,23 @@ thread_local! {
     static KEPT: RefCell<Vec<Mapping>> = const { RefCell::new(Vec::new()) };
 }
 
+/// Whose registers a region holds: nobody else finds them there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The code that runs.
+    pub code: u64,
+    /// The number of the memory on which it runs ([`crate::AddressSpace`]): two sessions share code.
+    pub space: u64,
+}
+
 /// A private anonymous mapping.
 struct Mapping {
     at: NonNull<u8>,
     bytes: usize,
     /// Bytes without access before and behind it, so that a fuzzer sees what runs over an end.
     guard: usize,
-    /// Whose registers it held last: the kernel's number, or 0.
-    owner: u64,
+    /// Whose registers it held last.
+    owner: Option<Owner>,
 }
 
 // SAFETY: a mapping is plain memory owned by the value; nothing in it is tied to a thread.
@@ -56,7 +65,7 @@ impl Mapping {
                 at,
                 bytes,
                 guard: 0,
-                owner: 0,
+                owner: None,
             })
             .ok_or_else(|| io::Error::other("null mapping"))
     }
@@ -107,15 +116,15 @@ impl Region {
         if cfg!(fuzzing) {
             return Region::at_an_end(bytes, 16);
         }
-        Region::of(bytes, 0)
+        Region::of(bytes, None)
     }
 
-    /// Gives `bytes` for the registers of the kernel with a number: zeros, or what it left there itself.
-    pub fn registers(bytes: usize, kernel: u64) -> io::Result<Region> {
+    /// Gives `bytes` for registers: zeros, or what their owner left there.
+    pub fn registers(bytes: usize, owner: Owner) -> io::Result<Region> {
         if cfg!(fuzzing) {
             return Region::at_an_end(bytes, 64);
         }
-        Region::of(bytes, kernel)
+        Region::of(bytes, Some(owner))
     }
 
     /// Memory of its own, whose end is one of what can be accessed but for less than `align` bytes.
@@ -131,7 +140,7 @@ impl Region {
         })
     }
 
-    fn of(bytes: usize, owner: u64) -> io::Result<Region> {
+    fn of(bytes: usize, owner: Option<Owner>) -> io::Result<Region> {
         if bytes == 0 {
             return Ok(Region {
                 mapping: None,
@@ -165,11 +174,11 @@ impl Region {
 }
 
 /// A kept mapping of at least `bytes`, of which that many are zeroed, or had this owner.
-fn take_kept(bytes: usize, owner: u64) -> Option<Mapping> {
+fn take_kept(bytes: usize, owner: Option<Owner>) -> Option<Mapping> {
     if bytes > MAX_KEPT_BYTES {
         return None;
     }
-    let own = |m: &Mapping| owner != 0 && m.owner == owner && m.bytes == bytes;
+    let own = |m: &Mapping| owner.is_some() && m.owner == owner && m.bytes == bytes;
     let mapping = KEPT.with_borrow_mut(|kept| {
         let fits = kept.iter().enumerate().filter(|(_, m)| m.bytes >= bytes);
         let best = fits
@@ -224,16 +233,17 @@ mod tests {
     }
 
     #[test]
-    fn registers_are_as_their_kernel_left_them_and_zero_for_another() {
+    fn registers_are_as_their_owner_left_them_and_zero_for_another() {
         let first = |region: &Region| {
             // SAFETY: the region has at least a page.
             unsafe { *region.ptr() }
         };
-        for (kernel, found) in [(5, 0), (5, 6), (6, 0), (6, 7), (5, 0)] {
-            let region = Region::registers(8192, kernel).expect("memory");
-            assert_eq!(first(&region), found, "{kernel}");
+        let own = [(5, 1), (5, 1), (6, 1), (6, 1), (6, 2), (6, 2), (5, 1)];
+        for ((code, space), found) in own.into_iter().zip([0, 6, 0, 7, 0, 7, 0]) {
+            let region = Region::registers(8192, Owner { code, space }).expect("memory");
+            assert_eq!(first(&region), found, "{code} {space}");
             // SAFETY: as above.
-            unsafe { *region.ptr() = 1 + kernel as u8 };
+            unsafe { *region.ptr() = 1 + code as u8 };
         }
         let region = Region::new(8192).expect("memory");
         assert_eq!(first(&region), 0);
