@@ -233,13 +233,15 @@ fn program_in_c_computes() -> Result<()> {
 #[test]
 #[ignore = "boots a guest: run by `cargo xtask test`"]
 fn interrupts_through_the_kernels_generic_driver() -> Result<()> {
-    let guest = Guest::new(&["--module", "uio_pci_generic", "--env", "VGPU_LOG=/tmp/log"]);
+    let guest = Guest::new(&["--module", "uio_pci_generic"]);
+    // The guest sees the host's files: a fixed name may be taken there.
     let script = "set -e
+        VGPU_LOG=$(mktemp); export VGPU_LOG
         echo 10de 2331 >/sys/bus/pci/drivers/uio_pci_generic/new_id
         ls /dev/uio0
         cuda-kernels /opt/vgpu-stub/ptx
         cuda-kernels --processes 2 /opt/vgpu-stub/ptx
-        grep -c 'replies interrupt' /tmp/log
+        grep -c 'replies interrupt' $VGPU_LOG
         awk '/uio_pci_generic/ { for (i = 2; i < NF; i++) sum += $i } END { print \"interrupts\", sum + 0 }' /proc/interrupts";
     let ended = guest.shell(script)?;
     let text = format!("{}\n{}", ended.stdout, ended.stderr);
