@@ -8,10 +8,7 @@ mod ordering;
 pub(crate) mod raw;
 mod update;
 
-use anyhow::Result;
-
-/// One test: its name and what it does; it says what it has compared.
-pub type Case = (&'static str, fn() -> Result<String>);
+use crate::cases::Case;
 
 /// All of them.
 pub const CASES: &[Case] = &[

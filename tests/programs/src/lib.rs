@@ -3,6 +3,7 @@
 //! * [`cuda`]: the driver API with Rust's types, every call counted by name.
 //! * [`detect`]: how programs that link nothing look for a GPU.
 //! * [`management`]: what NVML says while a process uses the device.
+//! * [`cases`]: the runner of programs that are lists of named tests.
 //! * [`suite`]: kernels, their launches, and the same on the CPU.
 //! * [`blas`]: the cuBLAS library.
 //! * [`errors`]: what must fail, and how.
@@ -17,6 +18,7 @@
     reason = "the cuBLAS library is foreign functions; its tests have no users"
 )]
 pub mod blas;
+pub mod cases;
 #[allow(unsafe_code, reason = "the driver API is foreign functions")]
 pub mod cuda;
 #[allow(unsafe_code, reason = "libraries are loaded by name")]

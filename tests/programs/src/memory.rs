@@ -12,10 +12,8 @@ use std::ptr;
 use anyhow::{Result, ensure};
 
 use crate::call;
+use crate::cases::Case;
 use crate::cuda::{Arguments, Failed, Function, Module, Shape, Stream, sys};
-
-/// One test: its name and what it does; it says what it has compared.
-pub type Case = (&'static str, fn() -> Result<String>);
 
 /// All of them.
 pub const CASES: &[Case] = &[
