@@ -5,6 +5,7 @@
 
 use std::mem::offset_of;
 
+use super::ahead;
 use super::asm::{
     Cc, Dec, G, K, Len, Mem, R8, R9, R12, R15, RAX, RBP, RCX, RDI, RDX, RSI, RSP, Z, op,
 };
@@ -25,10 +26,6 @@ const MAX_SPAN: i64 = 1 << 20;
 /// Offsets from an address register are below this: in an instruction they have 32 bits, with a sign.
 pub(super) const MAX_OFFSET: u64 = 1 << 30;
 
-/// How far ahead memory is fetched that a warp reads once, in bytes: what sixteen warps read of a word for each
-/// thread. It gained a third in a kernel that streams; half of it, a quarter.
-const AHEAD: i32 = 2048;
-
 /// Accesses through an address register that were checked.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Checked {
@@ -39,6 +36,8 @@ pub(super) struct Checked {
     hi: i64,
     align: u8,
     at: i64,
+    /// Where the group's range lies among those of the worker.
+    group: i32,
 }
 
 /// Host addresses of both halves in registers.
@@ -189,8 +188,9 @@ impl Compiler<'_> {
         let x = self.regs.get(&mut self.a, p.key, true, true);
         if !self.checked.iter().any(covers) {
             let (lo, hi) = self.reach(p, k);
-            self.check(p, pc, x, lo, hi);
+            let group = self.check(p, pc, x, lo, hi);
             self.checked.push(Checked {
+                group,
                 key: p.key,
                 shared: p.shared,
                 lo,
@@ -265,7 +265,8 @@ impl Compiler<'_> {
         host
     }
 
-    fn check(&mut self, p: &Plan, pc: u32, x: Z, lo: i64, hi: i64) {
+    /// Checks that both halves' accesses from `lo` to `hi` lie in one allocation; returns where its range is.
+    fn check(&mut self, p: &Plan, pc: u32, x: Z, lo: i64, hi: i64) -> i32 {
         let index = self.groups.len() as u32;
         let span = (hi - lo) as u32;
         self.groups.push(Group {
@@ -291,7 +292,7 @@ impl Compiler<'_> {
         if p.shared {
             let out = self.exit_stub(pc, EXIT_INTERPRET);
             self.a.branch(Cc::Nz, out);
-            return;
+            return at;
         }
         let miss = self.a.label();
         self.a.branch(Cc::Nz, miss);
@@ -327,6 +328,18 @@ impl Compiler<'_> {
             }
             a.jump(retry);
         }));
+        at
+    }
+
+    /// Fetches ahead what consecutive lanes load. `fresh`: the range of the check that this load made.
+    fn fetch_ahead(&mut self, p: &Plan, m: [Mem; 2], fresh: Option<i32>) {
+        if self.loops.get(self.block) == Some(&false) {
+            return ahead::stream(&mut self.a, m);
+        }
+        if let ([Mem::At(g, offset), Mem::At(h, _)], Some(group)) = (m, fresh) {
+            let lines = (16 * p.stride / 64).clamp(1, 4) as i32;
+            ahead::iterations(&mut self.a, group, [g, h], offset, lines);
+        }
     }
 
     /// Compiles a load.
@@ -335,7 +348,9 @@ impl Compiler<'_> {
             return false;
         };
         self.regs.step();
+        let known = self.checked.len();
         let m = self.host(&p, pc, k);
+        let fresh = self.checked.get(known).map(|c| c.group);
         let count = usize::from(a.count);
         if p.form == Form::Pair {
             if let Some(vec) = self.spread_only(pc, i, k, inst, a) {
@@ -351,12 +366,8 @@ impl Compiler<'_> {
             self.masks();
         }
         let per_half = if wide { 2 } else { 1 };
-        // Outside of loops the next warps and blocks read what follows.
-        let once = self.loops.get(self.block) == Some(&false);
-        if !p.shared && count == 1 && p.stride == i64::from(a.bytes) && once {
-            for m in m {
-                self.a.prefetch(moved(m, AHEAD));
-            }
+        if !p.shared && p.stride == i64::from(a.bytes) * i64::from(a.count) {
+            self.fetch_ahead(&p, m, fresh);
         }
         for (h, m) in m.into_iter().enumerate() {
             if count > 1 && p.stride != 0 {

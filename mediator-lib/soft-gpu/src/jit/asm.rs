@@ -89,6 +89,10 @@ pub use super::ops::Op;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Cc {
+    /// Above or equal, unsigned.
+    Ae = 3,
+    /// Below or equal, unsigned.
+    Be = 6,
     /// Not zero, not equal.
     Nz = 5,
     /// Zero, equal.
@@ -499,6 +503,29 @@ impl Asm {
     pub fn add(&mut self, d: G, s: impl Into<Rm>) {
         self.gpr(1, &[0x03], d.0, s.into(), 0);
     }
+    /// 64-bit `sub d, s`.
+    pub fn sub(&mut self, d: G, s: impl Into<Rm>) {
+        self.gpr(1, &[0x2b], d.0, s.into(), 0);
+    }
+    /// 64-bit `cmp a, b`.
+    pub fn cmp64(&mut self, a: G, b: impl Into<Rm>) {
+        self.gpr(1, &[0x3b], a.0, b.into(), 0);
+    }
+    /// 64-bit `add r, imm32`, sign-extended.
+    pub fn add_imm(&mut self, r: G, v: i32) {
+        self.gpr(1, &[0x81], 0, r.into(), 4);
+        self.code.extend(v.to_le_bytes());
+    }
+    /// 64-bit `cmp r, imm32`, sign-extended.
+    pub fn cmp_imm(&mut self, r: G, v: i32) {
+        self.gpr(1, &[0x81], 7, r.into(), 4);
+        self.code.extend(v.to_le_bytes());
+    }
+    /// 64-bit `shl r, n`.
+    pub fn shl(&mut self, r: G, n: u8) {
+        self.gpr(1, &[0xc1], 4, r.into(), 1);
+        self.byte(n);
+    }
     /// 32-bit `and d, s`.
     pub fn and32(&mut self, d: G, s: impl Into<Rm>) {
         self.gpr(0, &[0x23], d.0, s.into(), 0);
@@ -541,6 +568,11 @@ impl Asm {
     pub fn cmp_mem_imm(&mut self, m: Mem, v: u32) {
         self.gpr(0, &[0x81], 7, m.into(), 4);
         self.code.extend(v.to_le_bytes());
+    }
+    /// `cmp qword [m], imm8`, sign-extended.
+    pub fn cmp_mem64(&mut self, m: Mem, v: i8) {
+        self.gpr(1, &[0x83], 7, m.into(), 1);
+        self.byte(v as u8);
     }
     /// `cmp byte [m], imm8`.
     pub fn cmp_byte(&mut self, m: Mem, v: u8) {

@@ -333,6 +333,37 @@ fn instructions_have_their_encodings() {
             "4c034510",
             bytes(|a| a.add(R8, Mem::At(RBP, 16))),
         ),
+        (
+            "sub 48(%r12),%rdx",
+            "492b542430",
+            bytes(|a| a.sub(RDX, Mem::At(R12, 48))),
+        ),
+        (
+            "cmp 40(%r12),%rdx",
+            "493b542428",
+            bytes(|a| a.cmp64(RDX, Mem::At(R12, 40))),
+        ),
+        (
+            "add $0x800,%rdx",
+            "4881c200080000",
+            bytes(|a| a.add_imm(RDX, 2048)),
+        ),
+        (
+            "cmp $0x1000,%rdx",
+            "4881fa00100000",
+            bytes(|a| a.cmp_imm(RDX, 4096)),
+        ),
+        (
+            "cmpq $0,40(%r12)",
+            "49837c242800",
+            bytes(|a| a.cmp_mem64(Mem::At(R12, 40), 0)),
+        ),
+        ("shl $3,%rdx", "48c1e203", bytes(|a| a.shl(RDX, 3))),
+        (
+            "prefetcht0 64(%rdx)",
+            "0f184a40",
+            bytes(|a| a.prefetch(Mem::At(RDX, 64))),
+        ),
         ("cmp $-1,%r15d", "4183ffff", bytes(|a| a.cmp_imm8(R15, -1))),
         (
             "subl $1,16(%rbp)",

@@ -4,6 +4,7 @@
 use std::mem::offset_of;
 
 use super::access::{MAX_OFFSET, moved, space_of};
+use super::ahead;
 use super::asm::{
     Cc, Dec, G, K, Len, Mem, Op, R8, R9, R12, R15, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP, Z, op,
 };
@@ -221,6 +222,7 @@ impl Compiler<'_> {
             let v = std::array::from_fn(|l| total * (first + l as u64));
             self.a.quads(v)
         });
+        let looping = self.loops.get(self.block) == Some(&true);
         let [a0, a1, a2, a3] = [0, 1, 2, 3].map(|q| x.addresses[q]);
         let a = &mut self.a;
         a.v3(op::VPSUBQ, T0, a0, steps[0]);
@@ -248,6 +250,10 @@ impl Compiler<'_> {
         a.evex(op::VPEXTRQ, Len::X, T0.0, 0, RCX, Dec::default(), Some(1));
         for g in [RAX, RCX] {
             a.add(g, origin(x.shared));
+        }
+        if x.is_load && !x.shared && looping {
+            let lines = (16 * total / 64).clamp(1, 4) as i32;
+            ahead::iterations(a, x.runs, [RAX, RCX], x.imm, lines);
         }
         [Mem::At(RAX, x.imm), Mem::At(RCX, x.imm)]
     }

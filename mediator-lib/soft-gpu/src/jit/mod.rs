@@ -14,9 +14,11 @@
 //! | `regs` | values in registers |
 //! | `compile`, `heirs` | blocks, exits, loops; blocks that begin with values in registers |
 //! | `control` | where lanes part and meet, barriers, the end |
+//! | `ahead` | what is fetched from memory ahead of its use |
 //! | `vector`, `float`, `pair`, `access`, `spread`, `gather`, `warp` | single operations |
 
 mod access;
+mod ahead;
 mod asm;
 #[cfg(test)]
 mod asm_tests;

@@ -5,6 +5,7 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::ahead;
 use super::memory::CodeMemory;
 use crate::exec::insn::{EVENT_ALIGNED, EVENT_DEOPT, EVENT_SPLIT, Insn, NONE};
 use crate::exec::lanes::Lane;
@@ -31,6 +32,11 @@ pub struct JitRange {
     pub base: [u64; 2],
     /// The difference, divided by the alignment, must be below.
     pub limit: [u64; 2],
+    /// How many differences there are, whatever their alignment; 0 where nothing is worth fetching ahead
+    /// (see [`super::ahead`]).
+    pub starts: u64,
+    /// Where the access in a loop was last, for half 0 (see [`super::ahead`]).
+    pub last: u64,
 }
 
 /// What is static of a group of accesses.
@@ -65,6 +71,12 @@ impl Group {
         JitRange {
             base: [base; 2],
             limit: [limit; 2],
+            starts: if bytes < ahead::SMALL_BYTES {
+                0
+            } else {
+                limit << self.align
+            },
+            last: 0,
         }
     }
 }
@@ -410,4 +422,28 @@ pub extern "C" fn find_lane(w: *mut Warp, slot: u64, lo: i64, span: u64, packed:
     let addresses = unsafe { u64::load(f.wrapping_add(slot as usize)) };
     let a = addresses[own.mask.trailing_zeros() as usize & 31];
     find_range(w, a, a, lo, span, packed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_large_allocations_are_fetched_ahead_and_only_inside() {
+        let group = Group {
+            lo: 16,
+            span: 64,
+            align: 2,
+            shared: false,
+            narrow: false,
+        };
+        let small = group.range(0x1_0000, ahead::SMALL_BYTES - 1);
+        assert_eq!(small.starts, 0);
+        let range = group.range(0x1_0000, ahead::SMALL_BYTES);
+        assert_eq!(range.base, [0x1_0000 - 16; 2]);
+        // The last access that lies inside begins at the last start.
+        let last = ahead::SMALL_BYTES - 64;
+        assert!(last < range.starts && range.starts <= last + 4);
+        assert_eq!(range.limit, [last / 4 + 1; 2]);
+    }
 }
