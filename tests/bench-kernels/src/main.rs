@@ -1,10 +1,12 @@
 //! Measures kernels on the software GPU beside an OpenCL device (PoCL on a host without a GPU)
 //! in the same run, and prints a table. Every result is compared with the other's.
 //!
-//! usage: `vgpu-bench-kernels KERNELS.ptx KERNELS.cl [--runs N] [--only NAME] [--forms] [--cpu]`
+//! usage: `vgpu-bench-kernels KERNELS.ptx KERNELS.cl [--runs N] [--only NAME] [--forms] [--cpu]
+//! [--isa avx2|baseline]`
 //!
 //! `--forms` measures the interpreter as well; `--cpu` takes processor time in place of the time by the
-//! clock: on a machine that others use it says more.
+//! clock: on a machine that others use it says more. `--isa` leaves out what a smaller host lacks; the OpenCL
+//! device still has it.
 
 mod clock;
 mod opencl;
@@ -16,7 +18,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use opencl::OpenCl;
 use vgpu_soft_gpu::{
-    Abort, AddressSpace, Gpu, Jit, LaunchConfig, LaunchOptions, LoadOptions, Module,
+    Abort, AddressSpace, Gpu, Isa, Jit, LaunchConfig, LaunchOptions, LoadOptions, Module,
 };
 
 /// An argument of a kernel.
@@ -76,24 +78,31 @@ const WEIGHTS: usize = 4096;
 
 fn main() -> Result<()> {
     let mut words = std::env::args().skip(1);
-    let usage = "usage: vgpu-bench-kernels KERNELS.ptx KERNELS.cl [--runs N] [--only NAME] [--forms] [--cpu]";
+    let usage = "usage: vgpu-bench-kernels KERNELS.ptx KERNELS.cl [--runs N] [--only NAME] [--forms] [--cpu] [--isa avx2|baseline]";
     let (Some(ptx), Some(cl)) = (words.next(), words.next()) else {
         bail!("{usage}")
     };
-    let (mut runs, mut only, mut forms) = (9, None, false);
+    let (mut runs, mut only, mut forms, mut isa) = (9, None, false, None);
     while let Some(word) = words.next() {
         match word.as_str() {
             "--runs" => runs = words.next().context(usage)?.parse().context("--runs")?,
             "--only" => only = words.next(),
             "--forms" => forms = true,
             "--cpu" => CPU.store(true, Ordering::Relaxed),
+            "--isa" => {
+                isa = Some(match words.next().as_deref() {
+                    Some("avx2") => Isa::Avx2,
+                    Some("baseline") => Isa::Baseline,
+                    _ => bail!("--isa wants avx2 or baseline\n{usage}"),
+                });
+            }
             other => bail!("unknown option {other}\n{usage}"),
         }
     }
     let ptx = std::fs::read(&ptx).with_context(|| format!("cannot read {ptx}"))?;
     let cl = std::fs::read_to_string(&cl).with_context(|| format!("cannot read {cl}"))?;
     let threads = std::thread::available_parallelism()?.get();
-    let soft = Soft::new(threads, &ptx)?;
+    let soft = Soft::new(threads, &ptx, isa)?;
     first_result(threads, &ptx)?;
     let opencl = match OpenCl::new(&cl) {
         Ok(device) => {
@@ -124,9 +133,13 @@ struct Soft {
 }
 
 impl Soft {
-    fn new(threads: usize, ptx: &[u8]) -> Result<Soft> {
+    fn new(threads: usize, ptx: &[u8], isa: Option<Isa>) -> Result<Soft> {
         let space = Arc::new(AddressSpace::new(MEMORY)?);
-        let module = Module::load(ptx, &LoadOptions::default(), &space)?;
+        let options = LoadOptions {
+            isa,
+            ..LoadOptions::default()
+        };
+        let module = Module::load(ptx, &options, &space)?;
         Ok(Soft {
             gpu: Gpu::new(threads)?,
             space,
@@ -138,7 +151,7 @@ impl Soft {
 /// From the module's text to a result: loading, analysis, the first launch.
 fn first_result(threads: usize, ptx: &[u8]) -> Result<()> {
     let start = Instant::now();
-    let soft = Soft::new(threads, ptx)?;
+    let soft = Soft::new(threads, ptx, None)?;
     let x = soft.space.alloc(4096, 256)?;
     let f = soft.module.function("saxpy").context("no kernel saxpy")?;
     let mut params = Vec::new();

@@ -338,7 +338,7 @@ impl Compiler<'_> {
         }
         if let ([Mem::At(g, offset), Mem::At(h, _)], Some(group)) = (m, fresh) {
             let lines = (16 * p.stride / 64).clamp(1, 4) as i32;
-            ahead::iterations(&mut self.a, group, [g, h], offset, lines);
+            self.iterations(group, [g, h], offset, lines);
         }
     }
 

@@ -5,6 +5,7 @@ use std::mem::offset_of;
 
 use super::access::moved;
 use super::asm::{Asm, Cc, G, Mem, R12, RDX};
+use super::compile::Compiler;
 use super::runtime::JitRange;
 /// How far ahead memory is fetched that a warp reads once, in bytes: what sixteen warps read of a word for each
 /// thread. It gained a third in a kernel that streams; half of it, a quarter.
@@ -31,38 +32,44 @@ pub(super) fn stream(a: &mut Asm, halves: [Mem; 2]) {
     }
 }
 
-/// Fetches what the load will read some iterations of its loop later, if its address goes on changing as it did
-/// since the last one: `lines` of each half, whose addresses are `halves` plus `offset` (the host's and the
-/// device's are the same, see [`crate::addresses`]). Only inside of the allocation of the group at `group`, so
-/// that a kernel cannot ask for memory of others. Changes RDX.
-pub(super) fn iterations(a: &mut Asm, group: i32, halves: [G; 2], offset: i32, lines: i32) {
-    let field = |offset: usize| Mem::At(R12, group + offset as i32);
-    let base = field(offset_of!(JitRange, base));
-    let starts = field(offset_of!(JitRange, starts));
-    let last = field(offset_of!(JitRange, last));
-    let done = a.label();
-    a.cmp_mem64(starts, 0);
-    a.branch(Cc::Z, done);
-    a.mov(RDX, halves[0]);
-    a.sub(RDX, last);
-    a.store64(last, halves[0]);
-    a.add_imm(RDX, NEAR);
-    a.cmp_imm(RDX, 2 * NEAR);
-    a.branch(Cc::Be, done);
-    a.shl(RDX, ITERATIONS_LOG);
-    a.add_imm(RDX, -(NEAR << ITERATIONS_LOG));
-    for (h, half) in halves.into_iter().enumerate() {
-        a.add(RDX, half);
-        if h > 0 {
-            a.sub(RDX, halves[h - 1]);
-        }
-        a.sub(RDX, base);
-        a.cmp64(RDX, starts);
-        a.branch(Cc::Ae, done);
-        a.add(RDX, base);
-        for line in 0..lines {
-            a.prefetch(Mem::At(RDX, offset + LINE * line));
-        }
+impl Compiler<'_> {
+    /// Fetches what the load will read some iterations of its loop later, if its address goes on changing as it
+    /// did since the last one: `lines` of each half, whose addresses are `halves` plus `offset` (the host's and
+    /// the device's are the same, see [`crate::addresses`]). Only inside of the allocation of the group at
+    /// `group`, so that a kernel cannot ask for memory of others. Changes RDX.
+    pub(super) fn iterations(&mut self, group: i32, halves: [G; 2], offset: i32, lines: i32) {
+        let field = |offset: usize| Mem::At(R12, group + offset as i32);
+        let base = field(offset_of!(JitRange, base));
+        let starts = field(offset_of!(JitRange, starts));
+        let last = field(offset_of!(JitRange, last));
+        let (large, done) = (self.a.label(), self.a.label());
+        self.a.cmp_mem64(starts, 0);
+        self.a.branch(Cc::Nz, large);
+        self.a.bind(done);
+        self.stubs.push(Box::new(move |a, _| {
+            a.bind(large);
+            a.mov(RDX, halves[0]);
+            a.sub(RDX, last);
+            a.store64(last, halves[0]);
+            a.add_imm(RDX, NEAR);
+            a.cmp_imm(RDX, 2 * NEAR);
+            a.branch(Cc::Be, done);
+            a.shl(RDX, ITERATIONS_LOG);
+            a.add_imm(RDX, -(NEAR << ITERATIONS_LOG));
+            for (h, half) in halves.into_iter().enumerate() {
+                a.add(RDX, half);
+                if h > 0 {
+                    a.sub(RDX, halves[h - 1]);
+                }
+                a.sub(RDX, base);
+                a.cmp64(RDX, starts);
+                a.branch(Cc::Ae, done);
+                a.add(RDX, base);
+                for line in 0..lines {
+                    a.prefetch(Mem::At(RDX, offset + LINE * line));
+                }
+            }
+            a.jump(done);
+        }));
     }
-    a.bind(done);
 }

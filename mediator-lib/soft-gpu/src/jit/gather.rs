@@ -4,7 +4,6 @@
 use std::mem::offset_of;
 
 use super::access::{MAX_OFFSET, moved, space_of};
-use super::ahead;
 use super::asm::{
     Cc, Dec, G, K, Len, Mem, Op, R8, R9, R12, R15, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP, Z, op,
 };
@@ -253,7 +252,7 @@ impl Compiler<'_> {
         }
         if x.is_load && !x.shared && looping {
             let lines = (16 * total / 64).clamp(1, 4) as i32;
-            ahead::iterations(a, x.runs, [RAX, RCX], x.imm, lines);
+            self.iterations(x.runs, [RAX, RCX], x.imm, lines);
         }
         [Mem::At(RAX, x.imm), Mem::At(RCX, x.imm)]
     }
