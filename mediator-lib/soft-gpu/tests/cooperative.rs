@@ -9,66 +9,10 @@ use std::time::Duration;
 use common::{Device, devices};
 use vgpu_soft_gpu::{Abort, LaunchConfig, LaunchError, LaunchOptions, LaunchStats};
 
-/// Each round every block reads what its neighbour wrote in the round before; blocks meet as in NVIDIA's
-/// cooperative groups. `lonely` waits for what no block ever does, `trap_last` for a block that traps.
-const KERNELS: &str = r#"
-.version 8.0
-.target sm_80
-.address_size 64
-.visible .entry ring(.param .u64 values, .param .u32 rounds)
-{
-	.reg .pred %p<6>; .reg .b32 %r<24>; .reg .b64 %rd<12>;
-	ld.param.u64 %rd1, [values];
-	ld.param.u32 %r1, [rounds];
-	mov.u32 %r2, %ctaid.x;
-	mov.u32 %r3, %nctaid.x;
-	mov.u32 %r4, %ntid.x;
-	mov.u32 %r5, %tid.x;
-	// The word of the barrier follows the size of the workspace.
-	mov.u32 %r6, %envreg1;
-	mov.u32 %r7, %envreg2;
-	mov.b64 %rd2, {%r7, %r6};
-	add.s64 %rd2, %rd2, 4;
-	mul.lo.u32 %r8, %r3, %r4;
-	mul.wide.u32 %rd3, %r8, 4;
-	add.s64 %rd4, %rd1, %rd3;
-	mad.lo.u32 %r9, %r2, %r4, %r5;
-	add.u32 %r10, %r2, 1;
-	rem.u32 %r10, %r10, %r3;
-	mad.lo.u32 %r10, %r10, %r4, %r5;
-	mul.wide.u32 %rd5, %r9, 4;
-	mul.wide.u32 %rd6, %r10, 4;
-	setp.eq.u32 %p1, %r5, 0;
-	sub.u32 %r11, 0x80000001, %r3;
-	setp.eq.u32 %p2, %r2, 0;
-	selp.u32 %r11, %r11, 1, %p2;
-	mov.u32 %r12, 0;
-round:
-	setp.ge.u32 %p3, %r12, %r1;
-	@%p3 bra done;
-	add.s64 %rd7, %rd1, %rd6;
-	ld.global.cg.u32 %r13, [%rd7];
-	add.u32 %r13, %r13, 1;
-	add.s64 %rd8, %rd4, %rd5;
-	st.global.u32 [%rd8], %r13;
-	barrier.sync 0;
-	@!%p1 bra met;
-	atom.add.release.gpu.u32 %r14, [%rd2], %r11;
-spin:
-	ld.acquire.gpu.u32 %r15, [%rd2];
-	xor.b32 %r16, %r14, %r15;
-	setp.ge.s32 %p4, %r16, 0;
-	@%p4 bra spin;
-met:
-	barrier.sync 0;
-	mov.u64 %rd9, %rd1;
-	mov.u64 %rd1, %rd4;
-	mov.u64 %rd4, %rd9;
-	add.u32 %r12, %r12, 1;
-	bra round;
-done:
-	ret;
-}
+/// `ring` is told of in its file. `lonely` waits for what no block ever does, `trap_last` for a block that traps.
+const KERNELS: &str = concat!(
+    include_str!("../../../tests/conformance/tests/ring.ptx"),
+    r#"
 .visible .entry lonely()
 {
 	.reg .pred %p<2>; .reg .b32 %r<4>; .reg .b64 %rd<2>;
@@ -105,7 +49,8 @@ spin:
 	st.global.v2.u32 [%rd1], {%r2, %r1};
 	ret;
 }
-"#;
+"#
+);
 
 fn launch(
     d: &Device,
