@@ -27,7 +27,7 @@ const VERSION_NOT_SUFFICIENT: i32 = 2;
 /// Every export of the library.
 pub fn all() -> impl Iterator<Item = &'static Entry> {
     [
-        capture::EXPORTS,
+        capture::calls::EXPORTS,
         copy::EXPORTS,
         copy2d::EXPORTS,
         copy_batch::EXPORTS,
@@ -40,7 +40,7 @@ pub fn all() -> impl Iterator<Item = &'static Entry> {
         func::EXPORTS,
         graph_attributes::EXPORTS,
         graph_edges::EXPORTS,
-        graph_exec::EXPORTS,
+        graph_exec::calls::EXPORTS,
         graph_nodes::EXPORTS,
         graph_objects::EXPORTS,
         graph_params::EXPORTS,
@@ -59,7 +59,7 @@ pub fn all() -> impl Iterator<Item = &'static Entry> {
         occupancy::EXPORTS,
         peer::EXPORTS,
         pointer::EXPORTS,
-        pool::EXPORTS,
+        pool::calls::EXPORTS,
         stream::EXPORTS,
         unsupported::EXPORTS,
         user_object::EXPORTS,

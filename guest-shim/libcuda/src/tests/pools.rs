@@ -10,7 +10,7 @@ use crate::ctx::{cuCtxDestroy_v2, cuCtxSynchronize};
 use crate::graph_objects::cuGraphDestroy;
 use crate::mem::cuMemFree_v2;
 use crate::memset::cuMemsetD8_v2;
-use crate::pool::*;
+use crate::pool::calls::*;
 use crate::stream::{cuStreamCreate, cuStreamDestroy_v2, cuStreamSynchronize};
 
 const NOT_SUPPORTED: u32 = 801;
@@ -255,11 +255,14 @@ fn a_capture_allocates_in_its_graph() {
     let _ctx = context();
     let stream = stream();
     let live = turn.device.host().allocations();
-    assert_eq!(crate::capture::cuStreamBeginCapture_v2(stream, 2), SUCCESS);
+    assert_eq!(
+        crate::capture::calls::cuStreamBeginCapture_v2(stream, 2),
+        SUCCESS
+    );
     let (mut at, mut graph) = (0, null_mut());
     assert_eq!(cuMemAllocAsync(Out::to(&mut at), 4096, stream), SUCCESS);
     assert_eq!(cuMemFreeAsync(at, stream), SUCCESS);
-    let end = crate::capture::cuStreamEndCapture(stream, Out::to(&mut graph));
+    let end = crate::capture::calls::cuStreamEndCapture(stream, Out::to(&mut graph));
     assert_eq!(end, SUCCESS);
     let mut count = 0;
     let none = Host(null_mut());
