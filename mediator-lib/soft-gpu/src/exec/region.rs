@@ -9,14 +9,16 @@ use std::cell::RefCell;
 use std::io;
 use std::ptr::NonNull;
 
-/// Regions up to this size are kept, in bytes: zeroing a larger one costs more than mapping it.
-const MAX_KEPT_BYTES: usize = 1 << 20;
+/// Regions up to this size are kept for anybody, in bytes: zeroing a larger one costs more than mapping it.
+const MAX_ZEROED_BYTES: usize = 1 << 20;
+/// Regions up to this size are kept for their owner, who does not need zeros.
+const MAX_KEPT_BYTES: usize = 4 << 20;
 
 /// Bytes of a page.
 const PAGE: usize = 4096;
 
 /// Most regions that a thread keeps; it bounds what idle threads hold.
-const MAX_KEPT: usize = 8;
+const MAX_KEPT: usize = 16;
 
 thread_local! {
     static KEPT: RefCell<Vec<Mapping>> = const { RefCell::new(Vec::new()) };
@@ -179,12 +181,14 @@ fn take_kept(bytes: usize, owner: Option<Owner>) -> Option<Mapping> {
         return None;
     }
     let own = |m: &Mapping| owner.is_some() && m.owner == owner && m.bytes == bytes;
+    let may = |m: &Mapping| own(m) || m.bytes >= bytes && m.bytes <= MAX_ZEROED_BYTES;
     let mapping = KEPT.with_borrow_mut(|kept| {
-        let fits = kept.iter().enumerate().filter(|(_, m)| m.bytes >= bytes);
+        let fits = kept.iter().enumerate().filter(|(_, m)| may(m));
         let best = fits
-            .min_by_key(|(_, m)| (!own(m), m.bytes))
+            // Rather one whose registers nobody finds again.
+            .min_by_key(|(_, m)| (!own(m), m.owner.is_some(), m.bytes))
             .map(|(i, _)| i)?;
-        Some(kept.swap_remove(best))
+        Some(kept.remove(best))
     })?;
     if own(&mapping) {
         return Some(mapping);
@@ -205,9 +209,11 @@ impl Drop for Region {
         }
         // A thread that is ending has no cache any more: the mapping is unmapped.
         let _ = KEPT.try_with(|kept| {
-            if let Ok(mut kept) = kept.try_borrow_mut()
-                && kept.len() < MAX_KEPT
-            {
+            if let Ok(mut kept) = kept.try_borrow_mut() {
+                // The one that was used last stands last.
+                if kept.len() == MAX_KEPT {
+                    kept.remove(0);
+                }
                 kept.push(mapping);
             }
         });
