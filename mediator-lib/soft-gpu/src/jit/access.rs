@@ -21,7 +21,7 @@ use crate::ir::{Access, Inst, Op, V};
 use crate::ptx::types::Space;
 
 /// Most bytes that one check spans: the distance to the end of an allocation must not overflow.
-const MAX_SPAN: i64 = 1 << 20;
+pub(super) const MAX_SPAN: i64 = 1 << 20;
 
 /// Offsets from an address register are below this: in an instruction they have 32 bits, with a sign.
 pub(super) const MAX_OFFSET: u64 = 1 << 30;
@@ -107,6 +107,8 @@ impl Compiler<'_> {
                 a.bytes == 4 && stride % 4 == 0 && stride.abs() < MAX_SPAN / 16
             }
             (_, true) => a.bytes == 4 && stride == bytes,
+            // All lanes that run to one place.
+            (_, false) if stride == 0 => (a.bytes, a.count) == (4, 1),
             (_, false) => stride == bytes && (a.count == 1 || a.bytes == 4 && a.count <= 4),
         };
         // The offset stands in instructions, with what is added to it there.
@@ -565,6 +567,10 @@ impl Compiler<'_> {
         let values: Vec<Z> = (0..lines)
             .map(|l| self.regs.get(&mut self.a, i.d[0] + 64 * l, false, true))
             .collect();
+        if p.stride == 0 {
+            self.store_one(&values, m);
+            return true;
+        }
         let o = match a.bytes {
             1 => op::VPMOVDB,
             2 => op::VPMOVDW,
@@ -584,6 +590,30 @@ impl Compiler<'_> {
             .collect();
         self.write(o, writes);
         true
+    }
+
+    /// Words of the lanes of each half to one place: the last lane that runs counts.
+    fn store_one(&mut self, values: &[Z], m: [Mem; 2]) {
+        let a = &mut self.a;
+        a.v3(op::VPXORD, T0, T0, T0);
+        for (h, (z, m)) in values.iter().zip(m).enumerate() {
+            let Mem::At(base, offset) = m else { continue };
+            let none = a.label();
+            a.mov32(RAX, R15);
+            if h == 1 {
+                a.shr32(RAX, 16);
+            }
+            a.and_imm(RAX, 0xffff);
+            a.branch(Cc::Z, none);
+            a.kmovd_from(K(7), RAX);
+            let dec = Dec {
+                k: 7,
+                ..Dec::default()
+            };
+            let to = Mem::Vsib(base, T0, offset);
+            a.evex(op::VPSCATTERDD, Len::Z, z.0, 0, to, dec, None);
+            a.bind(none);
+        }
     }
 
     /// Stores of all lanes; where not all run, of those that do.

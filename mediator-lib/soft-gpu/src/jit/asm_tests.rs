@@ -401,6 +401,31 @@ fn instructions_have_their_encodings() {
             "4c8b442440",
             bytes(|a| a.load64(R8, Mem::At(RSP, 64))),
         ),
+        (
+            "vmulph %zmm20,%zmm3,%zmm29",
+            "6225644859ec",
+            bytes(|a| a.v3(op::VMULPH, Z(29), Z(3), Z(20))),
+        ),
+        (
+            "vsubph %zmm2,%zmm1,%zmm7",
+            "62f574485cfa",
+            bytes(|a| a.v3(op::VSUBPH, Z(7), Z(1), Z(2))),
+        ),
+        (
+            "vaddph %zmm17,%zmm9,%zmm30",
+            "6225344858f1",
+            bytes(|a| a.v3(op::VADDPH, Z(30), Z(9), Z(17))),
+        ),
+        (
+            "vcmpunordph %zmm29,%zmm29,%k7",
+            "62931440c2fd03",
+            bytes(|a| a.cmp(op::VCMPPH, Len::Z, K(7), Z(29), Z(29), 3)),
+        ),
+        (
+            "vpblendmw %zmm1,%zmm29,%zmm23{%k7}",
+            "62e2954766f9",
+            bytes(|a| a.evex(op::VPBLENDMW, Len::Z, 23, 29, Z(1), k(7), None)),
+        ),
         ("vzeroupper", "c5f877", bytes(|a| a.vzeroupper())),
     ];
     for (text, want, got) in cases {

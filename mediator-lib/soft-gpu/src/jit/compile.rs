@@ -7,6 +7,7 @@ use std::mem::offset_of;
 use super::access::{Checked, Host};
 use super::asm::{Asm, Cc, G, K, Label, Mem, R8, R9, R12, R15, RAX, RBP, RBX, RCX, RDI, RDX, RSI};
 use super::control::switch;
+use super::grouped::{LaneGroup, MAX_GROUPS};
 use super::heirs::{owners, reached};
 use super::memory::CodeMemory;
 use super::regs::{Regs, Snapshot, flush};
@@ -15,8 +16,10 @@ use super::runtime::{
 };
 use crate::analysis::cfg::Cfg;
 use crate::analysis::liveness::{self, Bits, live_in};
+use crate::analysis::normal::{normal, small_bytes};
 use crate::analysis::shapes::{Shapes, is_large};
 use crate::exec::alu::Isa;
+use crate::exec::float::ftz;
 use crate::exec::insn::{FunctionCode, Handler, Insn, Kind, NONE, Program};
 use crate::exec::warp::Warp;
 use crate::ir::{Alu, Class, Func, Op, Source, Term, V};
@@ -41,12 +44,18 @@ pub(super) struct Compiler<'a> {
     pub(super) isa: Isa,
     pub(super) vnni: bool,
     pub(super) vbmi: bool,
+    pub(super) fp16: bool,
     /// The result in the making has 64-bit lanes.
     pub(super) wide_blend: bool,
     pub(super) regs: Regs,
     pub(super) masks_ready: bool,
     pub(super) hosts: Vec<Host>,
     pub(super) checked: Vec<Checked>,
+    /// Groups of loads of the segment, and how many were opened in it.
+    pub(super) lane_groups: Vec<LaneGroup>,
+    pub(super) groups_opened: usize,
+    /// Loads that an earlier one has done as well, and the word that says that it has not.
+    pub(super) paired: HashMap<u32, Mem>,
     pub(super) groups: Vec<Group>,
     pub(super) stubs: Vec<Stub>,
     pub(super) block: usize,
@@ -65,6 +74,10 @@ pub(super) struct Compiler<'a> {
     pub(super) reached: Vec<u32>,
     /// Whose value each line and pair of the frame is.
     pub(super) owners: HashMap<u32, V>,
+    /// Registers that never hold a denormal.
+    pub(super) normal: Bits,
+    /// Registers whose bytes are all below 128.
+    pub(super) small_bytes: Bits,
     /// A pair that was loaded into vectors only: the operation that spreads it is done.
     pub(super) spread: Option<u32>,
     pub(super) exit: Label,
@@ -125,11 +138,15 @@ pub fn compile(
             isa,
             vnni: has_vnni(),
             vbmi: has_vbmi(),
+            fp16: has_fp16(),
             wide_blend: false,
             regs: Regs::default(),
             masks_ready: false,
             hosts: Vec::new(),
             checked: Vec::new(),
+            lane_groups: Vec::new(),
+            groups_opened: 0,
+            paired: HashMap::new(),
             groups,
             stubs: Vec::new(),
             block: 0,
@@ -140,6 +157,8 @@ pub fn compile(
             inherited: HashMap::new(),
             reached: reached(&cfg, f.blocks.len()),
             owners: owners(code),
+            normal: normal(f),
+            small_bytes: small_bytes(f),
             spread: None,
             exit,
             switch: goes_on,
@@ -206,6 +225,15 @@ fn constants(f: &Func, code: &FunctionCode) -> HashMap<u32, u64> {
     for &p in &f.params {
         values[p as usize] = None;
     }
+    // Operands of `.ftz` operations: those of approximations are flushed first.
+    for i in f.blocks.iter().flat_map(|b| &b.insts) {
+        if let (Op::Alu(Alu::FtzF32), None, &[d], &[s]) = (i.op, i.guard, &i.d[..], &i.s[..])
+            && defined[d as usize] == 1
+            && let Some(c) = values[s as usize]
+        {
+            values[d as usize] = Some(ftz(f32::from_bits(c as u32)).to_bits().into());
+        }
+    }
     let mut slots = HashMap::new();
     for (v, slot) in values.iter().zip(&code.slots) {
         if let Some(c) = v {
@@ -230,6 +258,17 @@ fn has_vbmi() -> bool {
     }
 }
 
+fn has_fp16() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        is_x86_feature_detected!("avx512fp16")
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        false
+    }
+}
+
 fn has_vnni() -> bool {
     #[cfg(target_arch = "x86_64")]
     {
@@ -242,8 +281,8 @@ fn has_vnni() -> bool {
 }
 
 const SAVED: [G; 6] = [RBX, RBP, R12, G(13), G(14), R15];
-/// Stack kept for registers around calls; makes the stack a multiple of 16 as well.
-const STACK: i8 = 72;
+/// Stack kept for registers around calls and for a word of each group of loads; makes the stack a multiple of 16 as well.
+const STACK: i8 = (64 + 4 * MAX_GROUPS) as i8;
 
 /// `rdi` frame, `rsi` warp, `rdx` where to go on.
 fn prologue(a: &mut Asm) {
@@ -324,6 +363,9 @@ impl Compiler<'_> {
     fn begin_segment(&mut self) {
         self.forget();
         self.checked.clear();
+        self.lane_groups.clear();
+        self.groups_opened = 0;
+        self.paired.clear();
     }
 
     pub(super) fn leader(&mut self, pc: u32) -> Label {
@@ -498,6 +540,9 @@ impl Compiler<'_> {
             let last = pcs.get(k + 1).copied().unwrap_or(end);
             let mut at = first;
             self.at = k;
+            if self.is_useless(k, inst) {
+                at = last;
+            }
             while at < last {
                 at = self.operation(at, k, inst, last);
             }
@@ -551,6 +596,12 @@ impl Compiler<'_> {
         out
     }
 
+    /// Whether nobody reads what an instruction computes.
+    fn is_useless(&self, k: usize, inst: &crate::ir::Inst) -> bool {
+        let dead = |d: &V| self.deaths[k].contains(d) && !inst.s.contains(d);
+        matches!(inst.op, Op::Alu(_)) && inst.d.iter().all(dead)
+    }
+
     /// Whether the 32-bit register with a vector slot is read by nobody after this instruction.
     pub(super) fn dies(&self, vec: u32) -> bool {
         let slot = |v: &V| self.code.slots.get(*v as usize);
@@ -582,6 +633,7 @@ impl Compiler<'_> {
             if let Some(s) = self.code.slots.get(v as usize) {
                 self.checked.retain(|c| c.key != s.pair);
                 self.hosts.retain(|h| h.key != s.pair);
+                self.lane_groups.retain(|g| g.slot != s.vec);
             }
         }
     }

@@ -24,8 +24,12 @@ fn mode(bits: u32) -> Option<u8> {
 }
 
 impl Compiler<'_> {
-    /// `x` with denormals flushed, in `t`.
-    pub(super) fn flushed(&mut self, t: Z, x: Z) -> Z {
+    /// The register `x` of a slot's line with denormals flushed: itself if it holds none, otherwise `t`.
+    pub(super) fn flushed(&mut self, t: Z, x: Z, slot: u32) -> Z {
+        let owner = self.owners.get(&slot);
+        if owner.is_some_and(|&v| self.normal.has(v)) {
+            return x;
+        }
         self.flush_denormals(t, x);
         t
     }
@@ -56,21 +60,32 @@ impl Compiler<'_> {
             self.regs.step();
             let [x, y, z] = [0, 1, 2].map(|k| self.line(i.s[k], h, false));
             let sum = i.s[2] + 64 * h;
-            if !ftz && !i.masked && z != x && z != y && self.dies(i.s[2]) {
+            if !i.masked && z != x && z != y && self.dies(i.s[2]) {
                 // The sum's register becomes the result's.
                 let to = self.regs.turn_into(sum, i.d[0] + 64 * h, true);
                 if let Some(z) = to {
-                    self.a.v3(op::VFMADD231PS, z, x, y);
+                    if ftz {
+                        let (fx, fy) = (self.flushed(T1, x, i.s[0]), self.flushed(T2, y, i.s[1]));
+                        if self.flushed(T3, z, i.s[2]) != z {
+                            self.a.v2(op::VMOVDQA32, z, T3);
+                        }
+                        self.a.v3(op::VFMADD231PS, z, fx, fy);
+                        self.flush_denormals(z, z);
+                    } else {
+                        self.a.v3(op::VFMADD231PS, z, x, y);
+                    }
                     continue;
                 }
             }
             let d = self.dest(i, false, h, true);
             if ftz {
-                let (fx, fy) = (self.flushed(T1, x), self.flushed(T2, y));
-                self.flush_denormals(T3, z);
+                let (fx, fy) = (self.flushed(T1, x, i.s[0]), self.flushed(T2, y, i.s[1]));
+                let fz = self.flushed(T3, z, i.s[2]);
+                if fz != T3 {
+                    self.a.v2(op::VMOVDQA32, T3, fz);
+                }
                 self.a.v3(op::VFMADD231PS, T3, fx, fy);
-                self.flush_denormals(T3, T3);
-                self.a.v2(op::VMOVDQA32, d.to, T3);
+                self.flush_denormals(d.to, T3);
             } else if d.to == z {
                 self.a.v3(op::VFMADD231PS, z, x, y);
             } else if d.to == x || d.to == y {
@@ -207,6 +222,16 @@ impl Compiler<'_> {
             let d = self.dest(i, false, h, false);
             self.a.v2(op::VMOVDQA32, T1, z);
             let bias = self.a.word(0x8080_8080);
+            let small = |slot| {
+                let owner = self.owners.get(&slot);
+                owner.is_some_and(|&v| self.small_bytes.has(v))
+            };
+            // Bytes below 128 may count as of either kind.
+            let (sa, sb) = match (small(i.s[0]), small(i.s[1])) {
+                (true, _) => (!sb, sb),
+                (_, true) => (sa, !sa),
+                _ => (sa, sb),
+            };
             match (sa, sb) {
                 (false, true) => self.a.v3(op::VPDPBUSD, T1, x, y),
                 (true, false) => self.a.v3(op::VPDPBUSD, T1, y, x),
@@ -276,8 +301,7 @@ impl Compiler<'_> {
             let d = self.dest(i, false, h, to_float);
             let mut from = x;
             if ftz {
-                self.flush_denormals(T2, x);
-                from = T2;
+                from = self.flushed(T2, x, i.s[0]);
             }
             // Without the exception for an inexact result.
             let how = Some(8 | mode);
@@ -343,7 +367,7 @@ impl Compiler<'_> {
             let (mut x, mut y) = (self.line(i.s[0], h, false), self.line(i.s[1], h, false));
             let d = self.dest(i, false, h, true);
             if ftz {
-                (x, y) = (self.flushed(T1, x), self.flushed(T2, y));
+                (x, y) = (self.flushed(T1, x, i.s[0]), self.flushed(T2, y, i.s[1]));
             }
             let len = Len::Rounded(mode);
             self.a.evex(o, len, d.to.0, x.0, y, Dec::default(), None);
@@ -380,6 +404,9 @@ impl Compiler<'_> {
 
     /// Arithmetic on both f16 of each word, as `exec::half::f16_pair`: in f32, rounded once.
     pub(super) fn half_pairs(&mut self, alu: Alu, i: &Insn) {
+        if self.fp16 {
+            return self.halves(alu, i);
+        }
         let o = match alu {
             Alu::AddF16 => op::VADDPS,
             Alu::SubF16 => op::VSUBPS,
@@ -405,6 +432,30 @@ impl Compiler<'_> {
             }
             self.a.shift(op::SHIFT_D, Len::Z, 6, T3, T3, 16);
             self.a.v3(op::VPORD, d.to, T2, T3);
+            self.commit(&d);
+        }
+    }
+
+    /// The same where the processor has arithmetic on f16: a sum or product rounded to f32 first is the same f16.
+    fn halves(&mut self, alu: Alu, i: &Insn) {
+        let o = match alu {
+            Alu::AddF16 => op::VADDPH,
+            Alu::SubF16 => op::VSUBPH,
+            _ => op::VMULPH,
+        };
+        let nan = self.a.words([0x7fff_7fff; 16]);
+        for h in 0..2 {
+            self.regs.step();
+            let (x, y) = (self.line(i.s[0], h, true), self.line(i.s[1], h, true));
+            let d = self.dest(i, false, h, false);
+            self.a.v3(o, T1, x, y);
+            self.a.cmp(op::VCMPPH, Len::Z, K(7), T1, T1, UNORD);
+            let dec = Dec {
+                k: 7,
+                ..Dec::default()
+            };
+            self.a
+                .evex(op::VPBLENDMW, Len::Z, d.to.0, T1.0, nan, dec, None);
             self.commit(&d);
         }
     }

@@ -4,12 +4,12 @@
 use std::mem::offset_of;
 
 use super::access::{MAX_OFFSET, moved, space_of};
-use super::asm::{
-    Cc, Dec, G, K, Len, Mem, Op, R8, R9, R12, R15, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP, Z, op,
-};
-use super::compile::{Compiler, HOSTS, load_masks, same, warp_field};
-use super::regs::{Snapshot, T0, T1, T2, T3, flush, frame, reload};
-use super::runtime::{Group, JitRange, call_handler, find_lane, find_range};
+use super::asm::{Cc, Dec, K, Len, Mem, R8, R9, R12, R15, RAX, RBP, RCX, RDI, RDX, RSI, Z, op};
+use super::compile::{Compiler, same, warp_field};
+use super::detour::Lookup;
+use super::regs::{Snapshot, T0, T1, T2, T3, frame};
+use super::runtime::{Group, JitRange, find_range};
+use super::scattered::{gather, scatter, window};
 use crate::exec::access::{self, Form};
 use crate::exec::insn::{Insn, NONE};
 use crate::exec::memory::{Memory, small};
@@ -17,18 +17,21 @@ use crate::exec::warp::Warp;
 use crate::ir::{Access, Inst};
 
 /// Bytes that a permutation of two registers reaches.
-const WINDOW: u32 = 128;
+pub(super) const WINDOW: u32 = 128;
+
+/// How far ahead memory is fetched, in bytes: what a block reads of several rows, which the next one goes on with.
+pub(super) const AHEAD: i32 = 4096;
 
 /// `a | (b ^ c)` of VPTERNLOG.
 const OR_DIFFERENCE: u8 = 0xf6;
 
 /// Masks of the lanes that run: of halves, and of quarters (see [`load_masks`]).
-const HALVES: [u8; 2] = [1, 2];
-const QUARTERS: [u8; 4] = [1, 3, 2, 4];
+pub(super) const HALVES: [u8; 2] = [1, 2];
+pub(super) const QUARTERS: [u8; 4] = [1, 3, 2, 4];
 
 /// Which lanes load.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Which {
+pub(super) enum Which {
     All,
     /// Those that run; of the others nobody needs a value.
     Some,
@@ -37,24 +40,24 @@ enum Which {
 }
 
 /// An access in the making.
-struct Lanes {
-    access: Access,
-    is_load: bool,
+pub(super) struct Lanes {
+    pub(super) access: Access,
+    pub(super) is_load: bool,
     /// 32-bit addresses, in shared memory.
-    narrow: bool,
-    shared: bool,
-    imm: i32,
+    pub(super) narrow: bool,
+    pub(super) shared: bool,
+    pub(super) imm: i32,
     /// Lines of addresses.
-    addresses: Vec<Z>,
+    pub(super) addresses: Vec<Z>,
     /// Lines of values: of each element one after another.
-    values: Vec<Z>,
+    pub(super) values: Vec<Z>,
     /// Range of a half, and of a lane.
-    runs: i32,
-    single: i32,
+    pub(super) runs: i32,
+    pub(super) single: i32,
     /// Range of the memory that is loaded whole for a half, if that may do.
-    window: Option<i32>,
+    pub(super) window: Option<i32>,
     /// Alignment as a power of two.
-    align: u8,
+    pub(super) align: u8,
 }
 
 impl Lanes {
@@ -63,7 +66,7 @@ impl Lanes {
     }
 
     /// Registers of element `n`.
-    fn element(&self, n: usize) -> &[Z] {
+    pub(super) fn element(&self, n: usize) -> &[Z] {
         let lines = self.lines();
         self.values.get(n * lines..(n + 1) * lines).unwrap_or(&[])
     }
@@ -79,6 +82,9 @@ impl Compiler<'_> {
         a: Access,
         is_load: bool,
     ) -> bool {
+        if is_load && self.grouped(pc, i, inst, a) {
+            return true;
+        }
         let Some(shared) = space_of(a.space) else {
             return false;
         };
@@ -108,7 +114,7 @@ impl Compiler<'_> {
         let runs = self.group(i.imm, 16 * total, align, shared, narrow);
         // A gathered lane is at least a word.
         let single = self.group(i.imm, total.max(4), align, shared, narrow);
-        let around = (self.vbmi && is_load && !narrow && a.count == 1 && a.bytes <= 4)
+        let around = (self.vbmi && is_load && !narrow && a.count == 1 && a.bytes <= 2)
             .then(|| self.group(i.imm, WINDOW, align, shared, narrow));
         let addresses: Vec<Z> = (0..if narrow { 2 } else { 4 })
             .map(|l| self.regs.get(&mut self.a, i.s[0] + 64 * l, false, true))
@@ -198,7 +204,14 @@ impl Compiler<'_> {
         true
     }
 
-    fn group(&mut self, lo: i64, span: u32, align: u8, shared: bool, narrow: bool) -> i32 {
+    pub(super) fn group(
+        &mut self,
+        lo: i64,
+        span: u32,
+        align: u8,
+        shared: bool,
+        narrow: bool,
+    ) -> i32 {
         self.groups.push(Group {
             lo,
             span,
@@ -361,9 +374,7 @@ impl Compiler<'_> {
         slow: super::asm::Label,
         done: super::asm::Label,
     ) {
-        let hosts: Vec<G> = self.hosts.iter().flat_map(|h| HOSTS[h.regs]).collect();
-        let masks = self.masks_ready;
-        let insn = std::ptr::from_ref(i) as u64;
+        let detour = self.detour(pc, i, before, after);
         let total = u64::from(x.access.bytes) * u64::from(x.access.count);
         let lookups: Vec<(i32, u64, u32)> = if x.shared {
             Vec::new()
@@ -373,13 +384,16 @@ impl Compiler<'_> {
             list
         };
         let (align, lo, slot) = (x.align, x.imm, i.s[0]);
-        let single = (!x.shared).then(|| (x.single, total.max(4)));
+        let single = (!x.shared).then(|| Lookup {
+            slot,
+            lo: lo.into(),
+            span: total.max(4),
+            range: x.single,
+            align,
+        });
         self.stubs.push(Box::new(move |a, exit| {
             a.bind(slow);
-            flush(a, &before);
-            for (n, g) in hosts.iter().enumerate() {
-                a.store64(Mem::At(RSP, 8 * n as i32), *g);
-            }
+            detour.begin(a);
             let (some, handler) = (a.label(), a.label());
             a.cmp_imm8(R15, -1);
             a.branch(Cc::Nz, some);
@@ -396,329 +410,27 @@ impl Compiler<'_> {
             }
             a.jump(handler);
             a.bind(some);
-            if let Some((at, span)) = single {
-                let index = at as u64 / size_of::<JitRange>() as u64;
-                a.mov(RDI, RBP);
-                a.imm64(RSI, slot.into());
-                a.imm64(RDX, i64::from(lo) as u64);
-                a.imm64(RCX, span);
-                a.imm64(R8, (index << 8) | u64::from(align));
-                a.imm64(RAX, find_lane as *const () as usize as u64);
-                a.call(RAX);
+            if let Some(l) = single {
+                l.find(a);
             }
             a.bind(handler);
-            a.mov(RDI, RBX);
-            a.imm64(RSI, insn);
-            a.mov(RDX, RBP);
-            a.imm64(RAX, call_handler as *const () as usize as u64);
-            a.call(RAX);
-            a.test32(RAX);
-            let fine = a.label();
-            a.branch(Cc::Z, fine);
-            a.store_imm32(warp_field(offset_of!(Warp, pc)), pc);
-            a.jump(exit);
-            a.bind(fine);
-            reload(a, &after);
-            for (n, g) in hosts.iter().enumerate() {
-                a.load64(*g, Mem::At(RSP, 8 * n as i32));
-            }
-            if masks {
-                load_masks(a);
-            }
+            detour.handle(a, exit);
+            detour.end(a);
             a.jump(done);
         }));
     }
 }
 
-/// Loads the memory around the lanes of each half and takes the lanes out of it, if they are all
-/// within reach of their first. Otherwise goes on behind.
-fn window(a: &mut super::asm::Asm, x: &Lanes, done: super::asm::Label) {
-    let Some(range) = x.window else { return };
-    let bcast = Dec {
-        bcast: true,
-        ..Dec::default()
-    };
-    let far = a.label();
-    let most = a.quad(u64::from(WINDOW - u32::from(x.access.bytes)));
-    // Distances from the first lane, of half 0 in T1, of half 1 in T2.
-    for (h, low, high, largest) in [(0, T1, T2, T3), (1, T2, T3, T0)] {
-        let [first, second] = [x.addresses[2 * h], x.addresses[2 * h + 1]];
-        a.v2(op::VPBROADCASTQ, T0, first);
-        a.v3(op::VPSUBQ, low, first, T0);
-        a.v3(op::VPSUBQ, high, second, T0);
-        a.v3(op::VPMAXUQ, largest, low, high);
-        a.evex(
-            op::VPCMPUQ,
-            Len::Z,
-            5 + h as u8,
-            largest.0,
-            most,
-            bcast,
-            Some(6),
-        );
-        for z in [low, high] {
-            a.evex(op::VPMOVQD, Len::Z, z.0, 0, z, Dec::default(), None);
-        }
-        a.v3i(op::VINSERTI64X4, low, low, high, 1);
-    }
-    a.korw(K(5), K(5), K(6));
-    if x.align > 0 {
-        // Of the first lane the range's check finds out, of the others their distances.
-        a.v3(op::VPORD, T0, T1, T2);
-        let low = a.word((1 << x.align) - 1);
-        a.evex(op::VPTESTMD, Len::Z, 7, T0.0, low, bcast, None);
-        a.korw(K(5), K(5), K(7));
-    }
-    a.kortestw(K(5), K(5));
-    a.branch(Cc::Nz, far);
-    a.x3(op::VPUNPCKLQDQ, T0, x.addresses[0], x.addresses[2]);
-    a.x3(op::VPSUBQ, T3, T0, base(range));
-    if x.align > 0 {
-        a.shift(op::SHIFT72_Q, Len::X, 0, T3, T3, x.align);
-    }
-    a.cmp(op::VPCMPUQ, Len::X, K(7), T3, limit(range), 5);
-    a.kortestb(K(7), K(7));
-    a.branch(Cc::Nz, far);
-    a.evex(op::VMOVQ_R, Len::X, T0.0, 0, RAX, Dec::default(), None);
-    a.evex(op::VPEXTRQ, Len::X, T0.0, 0, RCX, Dec::default(), Some(1));
-    let repeat = a.bytes(std::array::from_fn(|b| (b / 4 * 4 % 16) as u8));
-    let count = a.bytes(std::array::from_fn(|b| (b % 4) as u8));
-    for (h, (g, t)) in [(RAX, T1), (RCX, T2)].into_iter().enumerate() {
-        a.add(g, origin(x.shared));
-        a.v3(op::VPSHUFB, t, t, repeat);
-        a.v3(op::VPADDB, t, t, count);
-        a.v2(op::VMOVDQU32, T3, Mem::At(g, x.imm));
-        a.v3(op::VPERMI2B, t, T3, Mem::At(g, x.imm + 64));
-        narrow_lanes(a, x, t);
-        a.v2(op::VMOVDQA32, x.element(0)[h], t);
-    }
-    a.jump(done);
-    a.bind(far);
-}
-
-/// Extends elements of less than a word that stand in the low bits of lanes.
-fn narrow_lanes(a: &mut super::asm::Asm, x: &Lanes, z: Z) {
-    let bits = 32 - 8 * x.access.bytes.min(4);
-    if bits > 0 {
-        a.shift(op::SHIFT_D, Len::Z, 6, z, z, bits);
-        let right = if x.access.signed { 4 } else { 2 };
-        a.shift(op::SHIFT_D, Len::Z, right, z, z, bits);
-    }
-}
-
-/// Checks all lanes that run; then RCX holds what makes host addresses of theirs. Changes RAX.
-fn check_lanes(a: &mut super::asm::Asm, x: &Lanes, slow: super::asm::Label, which: Which) {
-    let bcast = Dec {
-        bcast: true,
-        ..Dec::default()
-    };
-    let narrow = x.narrow;
-    let all = which == Which::All;
-    if !all {
-        load_masks(a);
-    }
-    // The largest distance from the range's start, low bits turned to the top; of lanes that do not
-    // run, none.
-    for (n, z) in x.addresses.iter().enumerate() {
-        let to = if n == 0 { T0 } else { T1 };
-        let sub = if narrow { op::VPSUBD } else { op::VPSUBQ };
-        let dec = match which {
-            Which::All => bcast,
-            _ => Dec {
-                k: if narrow {
-                    HALVES[n & 1]
-                } else {
-                    QUARTERS[n & 3]
-                },
-                zero: true,
-                bcast: true,
-            },
-        };
-        a.evex(sub, Len::Z, to.0, z.0, base(x.single), dec, None);
-        if x.align > 0 {
-            let rotate = if narrow { op::SHIFT_D } else { op::SHIFT72_Q };
-            a.shift(rotate, Len::Z, 0, to, to, x.align);
-        }
-        if n > 0 {
-            a.v3(if narrow { op::VPMAXUD } else { op::VPMAXUQ }, T0, T0, T1);
-        }
-    }
-    let compare: Op = if narrow { op::VPCMPUD } else { op::VPCMPUQ };
-    a.evex(compare, Len::Z, 7, T0.0, limit(x.single), bcast, Some(5));
-    a.kortestw(K(7), K(7));
-    a.branch(Cc::Nz, slow);
-    a.load64(RCX, origin(x.shared));
-    if all {
-        a.imm32(RAX, 0xffff);
-    }
-}
-
-/// Puts the mask of the lanes from `first` on that are to be done into k7, after [`check_lanes`].
-fn lane_mask(a: &mut super::asm::Asm, which: Which, first: usize) {
-    if which != Which::All {
-        a.mov32(RAX, R15);
-        if first > 0 {
-            a.shr32(RAX, first as u8);
-        }
-    }
-    a.kmovd_from(K(7), RAX);
-}
-
-/// Stores lane by lane, after a check of all that run. Of lanes with the same address the last one
-/// counts, as with the handler.
-fn scatter(a: &mut super::asm::Asm, x: &Lanes, slow: super::asm::Label, which: Which) {
-    check_lanes(a, x, slow, which);
-    let dec = Dec {
-        k: 7,
-        ..Dec::default()
-    };
-    for n in 0..usize::from(x.access.count) {
-        let to = |index: Z| Mem::Vsib(RCX, index, x.imm + 4 * n as i32);
-        let v = x.element(n);
-        if x.access.bytes == 8 {
-            for (q, v) in v.iter().enumerate() {
-                lane_mask(a, which, 8 * q);
-                a.evex(
-                    op::VPSCATTERQQ,
-                    Len::Z,
-                    v.0,
-                    0,
-                    to(x.addresses[q]),
-                    dec,
-                    None,
-                );
-            }
-            continue;
-        }
-        for (h, v) in v.iter().enumerate() {
-            lane_mask(a, which, 16 * h);
-            if x.narrow {
-                a.evex(
-                    op::VPSCATTERDD,
-                    Len::Z,
-                    v.0,
-                    0,
-                    to(x.addresses[h]),
-                    dec,
-                    None,
-                );
-                continue;
-            }
-            let low = to(x.addresses[2 * h]);
-            a.evex(op::VPSCATTERQD, Len::Z, v.0, 0, low, dec, None);
-            a.evex(
-                op::VEXTRACTI64X4,
-                Len::Z,
-                v.0,
-                0,
-                T1,
-                Dec::default(),
-                Some(1),
-            );
-            lane_mask(a, which, 16 * h + 8);
-            let high = to(x.addresses[2 * h + 1]);
-            a.evex(op::VPSCATTERQD, Len::Z, T1.0, 0, high, dec, None);
-        }
-    }
-}
-
-/// Loads lane by lane, after a check of all that run.
-fn gather(a: &mut super::asm::Asm, x: &Lanes, slow: super::asm::Label, which: Which) {
-    let narrow = x.narrow;
-    check_lanes(a, x, slow, which);
-    let lane = |a: &mut super::asm::Asm, o: Op, to: Z, from: Z, offset: i32, first: usize| {
-        let none = a.label();
-        a.v3(op::VPXORD, to, to, to);
-        lane_mask(a, which, first);
-        if which != Which::All {
-            // Warps with few lanes have them side by side.
-            a.and_imm(RAX, if o == op::VPGATHERDD { 0xffff } else { 0xff });
-            a.branch(Cc::Z, none);
-        }
-        let dec = Dec {
-            k: 7,
-            ..Dec::default()
-        };
-        a.evex(
-            o,
-            Len::Z,
-            to.0,
-            0,
-            Mem::Vsib(RCX, from, x.imm + offset),
-            dec,
-            None,
-        );
-        a.bind(none);
-    };
-    // The result of the lanes that run; the others keep theirs where somebody needs it.
-    let finish = |a: &mut super::asm::Asm, o: Op, to: Z, k: u8| {
-        let dec = Dec {
-            k: if which == Which::Blended { k } else { 0 },
-            ..Dec::default()
-        };
-        a.evex(o, Len::Z, to.0, 0, T1, dec, None);
-    };
-    for n in (0..usize::from(x.access.count)).rev() {
-        let offset = 4 * n as i32;
-        // Results may take the registers of addresses: complete before the first is written.
-        for h in 0..2 {
-            let v = x.element(n);
-            if x.access.bytes == 8 {
-                for q in [2 * h, 2 * h + 1] {
-                    let first = 8 * q;
-                    if narrow {
-                        let half = x.addresses[h];
-                        let mut from = half;
-                        if q % 2 == 1 {
-                            a.evex(
-                                op::VEXTRACTI64X4,
-                                Len::Z,
-                                half.0,
-                                0,
-                                T2,
-                                Dec::default(),
-                                Some(1),
-                            );
-                            from = T2;
-                        }
-                        lane(a, op::VPGATHERDQ, T1, from, offset, first);
-                    } else {
-                        lane(a, op::VPGATHERQQ, T1, x.addresses[q], offset, first);
-                    }
-                    finish(a, op::VMOVDQA64, v[q], QUARTERS[q & 3]);
-                }
-                continue;
-            }
-            if narrow {
-                lane(a, op::VPGATHERDD, T1, x.addresses[h], offset, 16 * h);
-            } else {
-                lane(a, op::VPGATHERQD, T1, x.addresses[2 * h], offset, 16 * h);
-                lane(
-                    a,
-                    op::VPGATHERQD,
-                    T2,
-                    x.addresses[2 * h + 1],
-                    offset,
-                    16 * h + 8,
-                );
-                a.v3i(op::VINSERTI64X4, T1, T1, T2, 1);
-            }
-            narrow_lanes(a, x, T1);
-            finish(a, op::VMOVDQA32, v[h], HALVES[h]);
-        }
-    }
-}
-
-fn base(group: i32) -> Mem {
+pub(super) fn base(group: i32) -> Mem {
     Mem::At(R12, group + offset_of!(JitRange, base) as i32)
 }
 
-fn limit(group: i32) -> Mem {
+pub(super) fn limit(group: i32) -> Mem {
     Mem::At(R12, group + offset_of!(JitRange, limit) as i32)
 }
 
 /// What makes a host address of an address.
-fn origin(shared: bool) -> Mem {
+pub(super) fn origin(shared: bool) -> Mem {
     let field = if shared {
         offset_of!(Memory, shared)
     } else {

@@ -15,7 +15,8 @@
 //! | `compile`, `heirs` | blocks, exits, loops; blocks that begin with values in registers |
 //! | `control` | where lanes part and meet, barriers, the end |
 //! | `ahead` | what is fetched from memory ahead of its use |
-//! | `vector`, `float`, `pair`, `access`, `spread`, `gather`, `warp` | single operations |
+//! | `detour` | ways through an operation's handler |
+//! | `vector`, `float`, `pair`, `access`, `spread`, `gather`, `scattered`, `grouped`, `warp` | single operations |
 
 mod access;
 mod ahead;
@@ -24,14 +25,17 @@ mod asm;
 mod asm_tests;
 mod compile;
 mod control;
+mod detour;
 mod float;
 mod gather;
+mod grouped;
 mod heirs;
 mod memory;
 pub mod ops;
 mod pair;
 mod regs;
 pub mod runtime;
+mod scattered;
 mod spread;
 mod vector;
 mod warp;

@@ -2,7 +2,7 @@
 //! their opcode extension in the `reg` operand.
 #![allow(missing_docs, dead_code)] // a table: the tests encode more than the compiler uses
 
-/// An EVEX instruction: opcode map (1: 0F, 2: 0F38, 3: 0F3A), prefix (0: none,
+/// An EVEX instruction: opcode map (1: 0F, 2: 0F38, 3: 0F3A, 5: MAP5), prefix (0: none,
 /// 1: 66, 2: F3, 3: F2), W, opcode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Op(pub u8, pub u8, pub u8, pub u8);
@@ -52,6 +52,7 @@ ops! {
     VPGATHERDD 2 1 0 0x90; VPGATHERDQ 2 1 1 0x90; VPGATHERQD 2 1 0 0x91; VPGATHERQQ 2 1 1 0x91;
     VPSCATTERDD 2 1 0 0xa0; VPSCATTERQD 2 1 0 0xa1; VPSCATTERQQ 2 1 1 0xa1;
     VPDPBUSD 2 1 0 0x50;
+    VADDPH 5 0 0 0x58; VSUBPH 5 0 0 0x5c; VMULPH 5 0 0 0x59; VCMPPH 3 0 0 0xc2; VPBLENDMW 2 1 1 0x66;
     VPSHUFB 2 1 0 0x00; VPADDB 1 1 0 0xfc; VPERMI2B 2 1 0 0x75;
  VPLZCNTD 2 1 0 0x44;
     VRNDSCALEPS 3 1 0 0x08; VRNDSCALEPD 3 1 1 0x09;

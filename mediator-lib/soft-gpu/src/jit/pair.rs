@@ -187,26 +187,28 @@ impl Compiler<'_> {
                     Alu::SubF32Ftz => op::VSUBPS,
                     _ => op::VMULPS,
                 };
-                self.flush_denormals(T1, x);
-                self.flush_denormals(T2, y);
-                self.a.x3(o, d, T1, T2);
+                let (x, y) = (self.flushed(T1, x, i.s[0]), self.flushed(T2, y, i.s[1]));
+                self.a.x3(o, d, x, y);
                 self.flush_denormals(d, d);
             }
             Alu::FmaF32Ftz => {
                 let s = [0, 1, 2].map(|k| self.pair(i.s[k], false));
                 let d = self.pair_def(i, true);
-                for (t, x) in [T1, T2, T3].into_iter().zip(s) {
-                    self.flush_denormals(t, x);
+                let [x, y, z] =
+                    [(0, T1), (1, T2), (2, T3)].map(|(k, t)| self.flushed(t, s[k], i.s[k]));
+                if z != T3 {
+                    self.a
+                        .evex(op::VMOVDQA32, Len::X, T3.0, 0, z, Dec::default(), None);
                 }
-                self.a.x3(op::VFMADD231PS, T3, T1, T2);
+                self.a.x3(op::VFMADD231PS, T3, x, y);
                 self.flush_denormals(d, T3);
             }
             Alu::FtzF32 => {
                 let x = self.pair(i.s[0], true);
                 let d = self.pair_def(i, false);
-                self.flush_denormals(T1, x);
+                let from = self.flushed(T1, x, i.s[0]);
                 self.a
-                    .evex(op::VMOVDQA32, Len::X, d.0, 0, T1, Dec::default(), None);
+                    .evex(op::VMOVDQA32, Len::X, d.0, 0, from, Dec::default(), None);
             }
             Alu::NegF32 | Alu::AbsF32 => {
                 let x = self.pair(i.s[0], true);

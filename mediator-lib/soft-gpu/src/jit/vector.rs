@@ -104,6 +104,13 @@ fn float(alu: Alu) -> Option<(Op, bool)> {
     })
 }
 
+/// `1 / c` for a power of two, if that is a normal number: a product with it is the quotient, however it is rounded.
+fn reciprocal_of_power(c: u32) -> Option<u32> {
+    let exponent = (c >> 23) & 0xff;
+    let is_power = c & 0x007f_ffff == 0 && (1..=253).contains(&exponent);
+    is_power.then(|| (c & 0x8000_0000) | ((254 - exponent) << 23))
+}
+
 /// Shifts: by vectors, and the opcode and extension of the form with a number.
 struct Shift {
     by_vector: Op,
@@ -219,12 +226,17 @@ impl Compiler<'_> {
             return true;
         }
         if let Some((o, ftz)) = float(alu) {
+            let reciprocal = self.consts.get(&i.s[1]).filter(|_| alu == Alu::DivF32);
+            if let Some(r) = reciprocal.and_then(|&c| reciprocal_of_power(c as u32)) {
+                self.scale(i, r);
+                return true;
+            }
             for h in 0..lines {
                 self.regs.step();
                 let (mut x, mut y) = (self.line(i.s[0], h, false), self.line(i.s[1], h, false));
                 let d = self.dest(i, false, h, true);
                 if ftz {
-                    (x, y) = (self.flushed(T1, x), self.flushed(T2, y));
+                    (x, y) = (self.flushed(T1, x, i.s[0]), self.flushed(T2, y, i.s[1]));
                 }
                 self.a.v3(o, d.to, x, y);
                 if ftz {
@@ -422,10 +434,19 @@ impl Compiler<'_> {
                 let m = c.a.word(0x8000_0000);
                 c.a.v3b(op::VPXORD, d, x, m);
             }),
-            Alu::FtzF32 => self.map1(i, false, |c, d, x| {
-                c.flush_denormals(T1, x);
-                c.a.v2(op::VMOVDQA32, d, T1);
-            }),
+            Alu::FtzF32 => {
+                for h in 0..2 {
+                    self.regs.step();
+                    // A NaN stays as it is.
+                    let lazy = self.regs.lazy(i.s[0] + 64 * h);
+                    self.regs.observe(i.s[0] + 64 * h);
+                    let x = self.line(i.s[0], h, false);
+                    let d = self.dest(i, false, h, lazy);
+                    let from = self.flushed(T1, x, i.s[0]);
+                    self.a.v2(op::VMOVDQA32, d.to, from);
+                    self.commit(&d);
+                }
+            }
             Alu::Zext8 | Alu::Zext16 => self.map1(i, false, |c, d, x| {
                 let m = c.a.word(if alu == Alu::Zext8 { 0xff } else { 0xffff });
                 c.a.v3b(op::VPANDD, d, x, m);
@@ -511,6 +532,18 @@ impl Compiler<'_> {
             _ => return false,
         }
         true
+    }
+
+    /// The product with a constant.
+    fn scale(&mut self, i: &Insn, by: u32) {
+        for h in 0..2 {
+            self.regs.step();
+            let x = self.line(i.s[0], h, false);
+            let d = self.dest(i, false, h, true);
+            let by = self.a.word(by);
+            self.a.v3b(op::VMULPS, d.to, x, by);
+            self.commit(&d);
+        }
     }
 
     fn map1(&mut self, i: &Insn, wide: bool, mut f: impl FnMut(&mut Self, Z, Z)) {
