@@ -5,11 +5,18 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::{fs, io};
 
-/// Names on the `fn cu…` lines of the `exports!` blocks in a folder's files.
+/// Names on the `fn cu…` lines of the `exports!` blocks in the files of a folder and of those in it, but
+/// for `tests`.
 pub fn implemented(folder: &Path) -> io::Result<BTreeSet<String>> {
     let mut names = BTreeSet::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
+        if path.is_dir() {
+            if path.file_name().is_none_or(|name| name != "tests") {
+                names.append(&mut implemented(&path)?);
+            }
+            continue;
+        }
         if path.extension().is_none_or(|extension| extension != "rs") {
             continue;
         }
