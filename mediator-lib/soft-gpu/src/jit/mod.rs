@@ -12,7 +12,7 @@
 //! | `memory` | executable memory |
 //! | `runtime` | how code is entered, what it calls |
 //! | `regs` | values in registers |
-//! | `compile`, `heirs` | blocks, exits, loops; blocks that begin with values in registers |
+//! | `compile`, `block`, `heirs` | blocks, exits, loops; blocks that begin with values in registers |
 //! | `control` | where lanes part and meet, barriers, the end |
 //! | `ahead` | what is fetched from memory ahead of its use |
 //! | `detour` | ways through an operation's handler |
@@ -23,6 +23,7 @@ mod ahead;
 mod asm;
 #[cfg(test)]
 mod asm_tests;
+mod block;
 mod compile;
 mod control;
 mod detour;
