@@ -1,6 +1,7 @@
 //! Tables of what a session owns. A handle is a number of that session alone.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
 
 use vgpu_protocol::Status;
 use vgpu_protocol::calls::{
@@ -43,11 +44,52 @@ ids! {
     PhysicalId => ERROR_INVALID_VALUE,
 }
 
+/// Hashes handles, several times for each call: by one multiplication. A guest chooses some of the numbers; without
+/// the key it cannot choose them so that they fall together.
+#[derive(Clone, Debug)]
+struct Numbers {
+    key: u64,
+}
+
+#[derive(Debug)]
+struct Folded(u64);
+
+impl Default for Numbers {
+    fn default() -> Numbers {
+        Numbers {
+            key: RandomState::new().hash_one(0),
+        }
+    }
+}
+
+impl BuildHasher for Numbers {
+    type Hasher = Folded;
+    fn build_hasher(&self) -> Folded {
+        Folded(self.key)
+    }
+}
+
+impl Hasher for Folded {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u32(u32::from(*byte));
+        }
+    }
+    fn write_u32(&mut self, number: u32) {
+        // An odd number whose bits look random: 2⁶⁴ divided by the golden ratio.
+        let product = u128::from(self.0 ^ u64::from(number)) * 0x9e37_79b9_7f4a_7c15;
+        self.0 = product as u64 ^ (product >> 64) as u64;
+    }
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 /// Objects by handle. Numbers start at 1 and are not reused while 2³² last, so that a stale handle
 /// finds nothing.
 #[derive(Debug)]
 pub struct Table<K, V> {
-    objects: HashMap<u32, V>,
+    objects: HashMap<u32, V, Numbers>,
     next: u32,
     max: usize,
     kind: std::marker::PhantomData<K>,
@@ -57,7 +99,7 @@ impl<K: Id, V> Table<K, V> {
     /// A table of at most `max` objects.
     pub fn new(max: usize) -> Table<K, V> {
         Table {
-            objects: HashMap::new(),
+            objects: HashMap::default(),
             next: 1,
             max,
             kind: std::marker::PhantomData,

@@ -99,6 +99,17 @@ impl Busy {
         }
     }
 
+    /// A kernel has run, so shortly that nobody need have seen it running.
+    pub fn add(&self, start: Instant, end: Instant) {
+        let mut state = self.state();
+        // While another one runs, that time counts anyway.
+        if state.running == 0 {
+            state.since = state.at(start).max(state.since);
+            let end = state.at(end);
+            state.note(end);
+        }
+    }
+
     /// Percent of the last second.
     pub fn percent(&self) -> u32 {
         let mut state = self.state();

@@ -14,7 +14,9 @@ use crate::exec::insn::Program;
 use crate::exec::warp::LaneFault;
 use crate::ir::Func;
 use crate::jit::{self, JitCode};
-use crate::launch::{CALL_BYTES, Fault, LaunchError, MAX_THREADS_PER_BLOCK, fault_error};
+use crate::launch::{
+    CALL_BYTES, Fault, LaunchConfig, LaunchError, MAX_THREADS_PER_BLOCK, Plan, fault_error,
+};
 use crate::lower::{Context, SharedVar, lower};
 use crate::ptx::ast::{InitValue, Pos, PtxModule, Symbol};
 use crate::ptx::types::Space;
@@ -68,6 +70,7 @@ pub struct Function {
     lowered: OnceLock<Result<Lowered, Refusal>>,
     reference: OnceLock<Arc<Program>>,
     variants: Mutex<HashMap<[u32; 3], Arc<Compiled>>>,
+    recent: Mutex<Option<Arc<Plan>>>,
 }
 
 #[derive(Debug)]
@@ -97,6 +100,9 @@ static NUMBERS: AtomicU64 = AtomicU64::new(1);
 
 /// Launches below this take less time than waking a helper for them.
 const SHORT_LAUNCH: Duration = Duration::from_micros(40);
+
+/// A launch that takes less need not be handed to another thread.
+const BRIEF_LAUNCH: Duration = Duration::from_micros(10);
 
 /// Executable code for one block size.
 #[derive(Debug)]
@@ -234,6 +240,7 @@ impl Function {
             lowered: OnceLock::new(),
             reference: OnceLock::new(),
             variants: Mutex::new(HashMap::new()),
+            recent: Mutex::new(None),
         })
     }
 
@@ -387,6 +394,8 @@ impl Function {
         for ntid in surplus {
             variants.remove(&ntid);
         }
+        drop(variants);
+        self.keep_plan(None);
     }
 
     /// Compiles the kernel for a block size, ahead of its first launch.
@@ -400,6 +409,36 @@ impl Function {
         let (compiled, _) = self.compile(block)?;
         let of = |p: &Program| p.functions.first().map_or(0, |f| f.frame_bytes / 32);
         Ok([of(&compiled.optimised), of(&compiled.reference)])
+    }
+
+    /// The plan of a launch, and whether the kernel was compiled for it just now. That of the last launch is
+    /// kept: nearly always it is the next one's.
+    pub(crate) fn plan(
+        &self,
+        config: &LaunchConfig,
+        stack: u64,
+    ) -> Result<(Arc<Plan>, bool), LaunchError> {
+        // Not locked while the kernel is compiled, which locks and takes long.
+        if let Some(plan) = self.recent_plan().filter(|plan| plan.is_for(config, stack)) {
+            return Ok((plan, false));
+        }
+        let (plan, fresh) = Plan::new(self, config, stack)?;
+        let plan = Arc::new(plan);
+        self.keep_plan(Some(plan.clone()));
+        Ok((plan, fresh))
+    }
+
+    fn keep_plan(&self, plan: Option<Arc<Plan>>) {
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *recent, plan);
+        drop(recent);
+        drop(before);
+    }
+
+    /// The plan of the last launch.
+    pub(crate) fn recent_plan(&self) -> Option<Arc<Plan>> {
+        let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.clone()
     }
 
     /// Code for a block size, and whether it was made just now.
@@ -496,13 +535,25 @@ impl Compiled {
 
     /// Whether so many blocks are soon done, by what earlier ones took.
     pub fn is_short(&self, blocks: u64) -> bool {
+        self.takes_less(blocks, SHORT_LAUNCH)
+    }
+
+    /// Whether so many blocks are done before another thread would begin with them.
+    pub fn is_brief(&self, blocks: u64) -> bool {
+        self.takes_less(blocks, BRIEF_LAUNCH)
+    }
+
+    /// Whether so many blocks take less time than this, by what earlier ones took.
+    fn takes_less(&self, blocks: u64, time: Duration) -> bool {
         let each = self.block_time.load(Ordering::Relaxed);
-        each > 0 && u128::from(each.saturating_mul(blocks)) < SHORT_LAUNCH.as_nanos()
+        each > 0 && u128::from(each.saturating_mul(blocks)) < time.as_nanos()
     }
 
     /// Counts a launch; whether it is not the first.
     pub fn again(&self) -> bool {
-        self.launches.fetch_add(1, Ordering::Relaxed) > 0
+        // Which of the later ones it is does not matter.
+        self.launches.load(Ordering::Relaxed) > 0
+            || self.launches.fetch_add(1, Ordering::Relaxed) > 0
     }
 
     /// The error of a fault at an operation.

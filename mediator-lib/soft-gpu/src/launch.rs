@@ -1,23 +1,22 @@
 //! Launching kernels.
 
-use std::collections::VecDeque;
+mod job;
+mod plan;
+
 use std::fmt;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::busy::Busy;
-use crate::exec::block::{BlockError, BlockRunner, LaunchShared};
-use crate::exec::insn::{FRAME_ALIGN, Program};
-use crate::exec::pool::{Pool, Work};
-use crate::exec::region::Owner;
+use crate::exec::pool::Pool;
 use crate::exec::warp::FaultKind;
-use crate::function::{Compiled, Function};
-use crate::ir::SystemCall;
-use crate::memory::{AddressSpace, Range};
+use crate::function::Function;
+use crate::memory::AddressSpace;
 use crate::runtime::DeviceRuntime;
+use job::{Halted, Held, Job, Progress, Resident, Workspace};
+pub(crate) use plan::Plan;
 
 /// Most threads of a block (CUDA C Programming Guide, "Technical Specifications").
 pub const MAX_THREADS_PER_BLOCK: u32 = 1024;
@@ -43,9 +42,6 @@ pub const REGISTERS_PER_MULTIPROCESSOR: u32 = 65_536;
 pub const SHARED_BYTES_PER_MULTIPROCESSOR: u32 = 228 << 10;
 /// Shared memory of each block that CUDA keeps for itself, in bytes.
 pub const RESERVED_SHARED_BYTES: u32 = 1 << 10;
-
-/// The workspace of a cooperative grid, in bytes.
-const WORKSPACE_BYTES: u32 = 256;
 
 /// What a call takes of the stack beside the local variables of the function: where to return.
 pub(crate) const CALL_BYTES: u64 = 16;
@@ -117,11 +113,6 @@ pub enum Jit {
 
 /// Warps of a first launch from which on compiling takes less time than it saves.
 const LARGE_LAUNCH_WARPS: u64 = 256;
-
-/// Shares into which a grid is divided for each thread, and most blocks of one: a thread takes so many at once,
-/// because counting each block costs more than a small one, and few enough that all threads end together.
-const SHARES: u64 = 128;
-const MAX_SHARE: u64 = 64;
 
 /// What a launch did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -251,268 +242,6 @@ pub struct Gpu {
     busy: Busy,
 }
 
-struct Job {
-    function: Arc<Function>,
-    compiled: Arc<Compiled>,
-    jit: Jit,
-    reference: bool,
-    config: LaunchConfig,
-    params: Vec<u8>,
-    ranges: Arc<[Range]>,
-    delta: usize,
-    /// The number of the memory.
-    space: u64,
-    shared_bytes: u32,
-    local_bytes: u64,
-    id: u64,
-    workers: u32,
-    abort: Abort,
-    runtime: Arc<DeviceRuntime>,
-    register_bytes: usize,
-    reference_bytes: usize,
-    deadline: Option<(Instant, Duration)>,
-    next: AtomicU64,
-    total: u64,
-    deopts: AtomicU64,
-    error: Mutex<Option<(u64, LaunchError)>>,
-    failed: AtomicBool,
-    /// The lowest block that failed.
-    lowest: AtomicU64,
-    resident: Option<Resident>,
-}
-
-/// Blocks of a cooperative grid that nobody runs just now, with their numbers.
-type Waiting = Mutex<VecDeque<(u64, BlockRunner)>>;
-
-/// What a cooperative grid has beside others.
-struct Resident {
-    /// Device address of its workspace: the size of it, then the word of the barrier.
-    workspace: u64,
-    waiting: Waiting,
-}
-
-/// Device memory for as long as a launch runs.
-struct Workspace<'a> {
-    space: &'a AddressSpace,
-    at: u64,
-}
-
-impl Workspace<'_> {
-    fn new(space: &AddressSpace) -> Result<Workspace<'_>, LaunchError> {
-        let at = space.alloc(WORKSPACE_BYTES.into(), 256).map_err(|e| {
-            LaunchError::OutOfResources(format!("no memory for the barrier of the grid: {e}"))
-        })?;
-        let workspace = Workspace { space, at };
-        let size = space.write(at, &WORKSPACE_BYTES.to_le_bytes());
-        size.map_err(|e| LaunchError::Internal(format!("the grid's workspace: {e}")))?;
-        Ok(workspace)
-    }
-}
-
-impl Drop for Workspace<'_> {
-    fn drop(&mut self) {
-        // Nobody else frees it: no call has given the guest its address.
-        let _ = self.space.free(self.at);
-    }
-}
-
-impl Job {
-    fn fail(&self, block: u64, e: LaunchError) {
-        let mut slot = self.error.lock().unwrap_or_else(PoisonError::into_inner);
-        // A fault of a lower block is the one to report; an abort yields to a fault.
-        let replace = match &*slot {
-            None => true,
-            Some((_, LaunchError::Aborted)) => true,
-            Some((b, _)) => block < *b && e != LaunchError::Aborted,
-        };
-        if replace {
-            *slot = Some((block, e));
-        }
-        self.failed.store(true, Ordering::Relaxed);
-        self.lowest.fetch_min(block, Ordering::Relaxed);
-        self.next.store(self.total, Ordering::Relaxed);
-    }
-
-    /// Place of block number `n` in the grid.
-    fn place(&self, n: u64) -> [u32; 3] {
-        let [gx, gy, _] = self.config.grid.map(u64::from);
-        [(n % gx) as u32, (n / gx % gy) as u32, (n / gx / gy) as u32]
-    }
-
-    /// Place of the block after the one at `[x, y, z]`.
-    fn after(&self, [x, y, z]: [u32; 3]) -> [u32; 3] {
-        let [gx, gy, _] = self.config.grid;
-        if x + 1 < gx {
-            [x + 1, y, z]
-        } else if y + 1 < gy {
-            [0, y + 1, z]
-        } else {
-            [0, 0, z + 1]
-        }
-    }
-
-    /// Notes why block number `n` stopped.
-    fn stopped(&self, n: u64, program: &Program, why: BlockError) {
-        let error = match why {
-            BlockError::Aborted => LaunchError::Aborted,
-            BlockError::TimedOut => LaunchError::TimedOut {
-                kernel: self.compiled.kernel().to_owned(),
-                limit: self.deadline.map_or(Duration::ZERO, |(_, limit)| limit),
-            },
-            BlockError::Fault {
-                fault,
-                pc,
-                reference,
-                block,
-                thread,
-            } => {
-                let program = if reference {
-                    &self.compiled.reference
-                } else {
-                    program
-                };
-                self.compiled.error(program, fault, pc, block, thread)
-            }
-        };
-        self.fail(n, error);
-    }
-
-    /// A block's memory.
-    fn runner(&self, shared: &LaunchShared<'_>, worker: u32) -> Option<BlockRunner> {
-        BlockRunner::new(shared, worker)
-            .map_err(|e| {
-                let why = format!("no memory for a block: {e}");
-                self.fail(0, LaunchError::Internal(why));
-            })
-            .ok()
-    }
-
-    fn blocks(&self, worker: u32) {
-        let program = if self.reference {
-            &self.compiled.reference
-        } else {
-            &self.compiled.optimised
-        };
-        let jit = |long: bool| match self.jit {
-            Jit::Never => None,
-            Jit::Auto if !long => self.compiled.jit(),
-            _ => self.compiled.compile_jit(&self.function),
-        };
-        let shared = LaunchShared {
-            program,
-            jit: &jit,
-            reference: &self.compiled.reference,
-            grid: self.config.grid,
-            block: self.config.block,
-            shared_bytes: self.shared_bytes,
-            dynamic_shared: self.config.dynamic_shared_bytes,
-            local_bytes: self.local_bytes,
-            params: &self.params,
-            ranges: &self.ranges,
-            delta: self.delta,
-            id: self.id,
-            workers: self.workers,
-            abort: &self.abort.0,
-            runtime: &self.runtime,
-            owner: Owner {
-                code: 2 * self.compiled.number() + u64::from(self.reference),
-                space: self.space,
-            },
-            register_bytes: self.register_bytes,
-            reference_bytes: self.reference_bytes,
-            deadline: self.deadline.map(|(at, _)| at),
-            workspace: self.resident.as_ref().map(|r| r.workspace),
-        };
-        if let Some(resident) = &self.resident {
-            return self.together(&shared, &resident.waiting, worker);
-        }
-        let Some(mut runner) = self.runner(&shared, worker) else {
-            return;
-        };
-        let share = (self.total / (u64::from(self.workers) * SHARES)).clamp(1, MAX_SHARE);
-        loop {
-            let first = self.next.fetch_add(share, Ordering::Relaxed);
-            if first >= self.total {
-                break;
-            }
-            let mut place = self.place(first);
-            for n in first..self.total.min(first + share) {
-                if self.abort.is_set() {
-                    return self.fail(u64::MAX, LaunchError::Aborted);
-                }
-                // Lower ones run to their end: of several faults that of the lowest block is told.
-                if n > self.lowest.load(Ordering::Relaxed) {
-                    return;
-                }
-                if shared.is_late() {
-                    return self.stopped(n, program, BlockError::TimedOut);
-                }
-                if let Err(why) = runner.run(&shared, place) {
-                    return self.stopped(n, program, why);
-                }
-                place = self.after(place);
-            }
-        }
-        self.deopts.fetch_add(runner.deopts, Ordering::Relaxed);
-    }
-
-    /// Blocks of a cooperative grid by turns: first each is started, then the one that has waited longest
-    /// goes on. A worker with a block in hand always takes up another, so none is left.
-    fn together(&self, shared: &LaunchShared<'_>, waiting: &Waiting, worker: u32) {
-        let lock = || waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            if self.abort.is_set() {
-                return self.fail(u64::MAX, LaunchError::Aborted);
-            }
-            if self.failed.load(Ordering::Relaxed) {
-                return;
-            }
-            let n = match self.next.load(Ordering::Relaxed) {
-                n if n < self.total => self.next.fetch_add(1, Ordering::Relaxed),
-                n => n,
-            };
-            let (n, mut runner) = if n < self.total {
-                let Some(mut runner) = self.runner(shared, worker) else {
-                    return;
-                };
-                runner.start(shared, self.place(n));
-                (n, runner)
-            } else {
-                let longest = lock().pop_front();
-                let Some(one) = longest else {
-                    return;
-                };
-                one
-            };
-            match runner.proceed(shared) {
-                Ok(true) => {
-                    self.deopts.fetch_add(runner.deopts, Ordering::Relaxed);
-                }
-                Ok(false) => lock().push_back((n, runner)),
-                Err(why) => return self.stopped(n, shared.program, why),
-            }
-        }
-    }
-}
-
-impl Work for Job {
-    fn join(&self, worker: u32) {
-        if catch_unwind(AssertUnwindSafe(|| self.blocks(worker))).is_err() {
-            self.fail(0, LaunchError::Internal("the executor panicked".into()));
-        }
-    }
-
-    fn wants_help(&self) -> bool {
-        if self.next.load(Ordering::Relaxed) < self.total {
-            return true;
-        }
-        self.resident.as_ref().is_some_and(|r| {
-            let waiting = r.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            !waiting.is_empty() && !self.failed.load(Ordering::Relaxed)
-        })
-    }
-}
-
 impl Gpu {
     /// A GPU that runs blocks on `threads` threads at once.
     pub fn new(threads: usize) -> io::Result<Arc<Gpu>> {
@@ -565,199 +294,224 @@ impl Gpu {
         opts: &LaunchOptions,
         abort: &Abort,
     ) -> Result<LaunchStats, LaunchError> {
-        let total = check(f, cfg, params)?;
-        let (compiled, fresh) = f.compile(cfg.block).map_err(LaunchError::Unsupported)?;
-        let shared_bytes = compiled
-            .static_shared
-            .next_multiple_of(16)
-            .saturating_add(cfg.dynamic_shared_bytes);
-        if shared_bytes > MAX_SHARED_BYTES {
-            return Err(LaunchError::OutOfResources(format!(
-                "{} static and {} dynamic bytes of shared memory, at most {MAX_SHARED_BYTES} are available",
-                compiled.static_shared, cfg.dynamic_shared_bytes
-            )));
-        }
-        let runtime = opts.runtime.clone().unwrap_or_default();
-        let program = &compiled.optimised;
-        if program.system & (1 << SystemCall::Printf as u32) != 0 {
-            runtime.use_printf();
-        }
-        let mut local = compiled.local_bytes;
-        let stack = runtime.stack_bytes();
-        if program.has_calls {
-            local += stack;
-        }
-        let threads: u64 = cfg.block.iter().map(|&v| u64::from(v)).product();
-        if local * threads.next_multiple_of(32) > MAX_BLOCK_LOCAL_BYTES {
-            return Err(LaunchError::OutOfResources(format!(
-                "{local} bytes of local memory for each of {threads} threads, at most {MAX_BLOCK_LOCAL_BYTES} bytes per block"
-            )));
-        }
-        let warps = threads.div_ceil(32);
-        let registers = |p: &Program| {
-            let first = p.functions.first().map_or(0, |f| u64::from(f.frame_bytes));
-            // The frames of the next warp begin where those of this one may end.
-            let room = MAX_BLOCK_REGISTER_BYTES / warps;
-            let room = room - room % u64::from(FRAME_ALIGN);
-            if first > room {
-                return Err(LaunchError::OutOfResources(format!(
-                    "{first} bytes of registers for each warp of {threads} threads, at most {MAX_BLOCK_REGISTER_BYTES} bytes per block"
-                )));
-            }
-            if !p.has_calls {
-                return Ok(first as usize);
-            }
-            // As many frames as the stack has room for.
-            let depth = stack / CALL_BYTES + p.functions.len() as u64;
-            let largest = p.functions.iter().map(|f| u64::from(f.frame_bytes)).max();
-            Ok((first + depth * largest.unwrap_or(0)).min(room) as usize)
-        };
-        let reference_bytes = registers(&compiled.reference)?;
-        let register_bytes = if opts.reference {
-            reference_bytes
-        } else {
-            registers(program)?
-        };
-        // Each worker has at most what one block may have, as in other launches.
-        let room = MAX_BLOCK_LOCAL_BYTES + MAX_BLOCK_REGISTER_BYTES;
-        let each = local.next_multiple_of(16) * 32 * warps + register_bytes as u64 * warps;
+        let runtime = Held::Owned(opts.runtime.clone().unwrap_or_default());
+        let (plan, fresh) = f.plan(cfg, runtime.stack_bytes())?;
         let workspace = if opts.cooperative {
-            let most = self.resident_blocks(f, cfg.block, cfg.dynamic_shared_bytes);
-            if total > most {
-                return Err(LaunchError::CooperativeTooLarge {
-                    blocks: total,
-                    most,
-                });
-            }
-            if total.saturating_mul(each) > room * self.threads() as u64 {
-                return Err(LaunchError::OutOfResources(format!(
-                    "{total} blocks at once, each with {each} bytes of local memory and registers, at most {room} for each of {} cores",
-                    self.threads()
-                )));
-            }
+            self.require_room(f, &plan, opts.reference)?;
             Some(Workspace::new(space)?)
         } else {
             None
         };
-        let start = Instant::now();
-        let deadline = opts
-            .time_limit
-            .and_then(|limit| Some((start.checked_add(limit)?, limit)));
+        // After the workspace was made: it is one of the allocations that the kernel reaches.
+        let plan = Held::Owned(plan);
+        let mut job = self.job(space, f, plan, runtime, params, opts, abort)?;
+        job.fresh = fresh;
+        job.resident = workspace.as_ref().map(Resident::new);
+        // Waking a helper takes longer than a small launch.
+        let total = job.plan.total;
+        let helpers = if job.plan.compiled.is_short(total) {
+            0
+        } else {
+            (total - 1).min(self.threads() as u64) as usize
+        };
+        let running = self.busy.enter(job.start);
+        let shared;
+        let job = if helpers == 0 {
+            job.run(0);
+            &job
+        } else {
+            shared = Arc::new(job.own());
+            self.pool.run(shared.clone(), helpers);
+            &*shared
+        };
+        let end = Instant::now();
+        running.end(end);
+        job.end(end, helpers as u32 + 1)
+    }
+
+    /// Runs a kernel on this thread as [`Gpu::launch`] does, but not for longer than until a warp has used up
+    /// its turn, or a little longer than a launch takes that is brief: the rest of it is left to whoever calls
+    /// [`Rest::finish`]. So no kernel keeps this thread, not even one that waits for what the thread does next.
+    ///
+    /// `prepared` is the function's, and `runtime` stands in place of that in `opts`.
+    #[allow(clippy::too_many_arguments, reason = "what a launch is made of")]
+    pub fn begin(
+        &self,
+        space: &AddressSpace,
+        f: &Arc<Function>,
+        prepared: &Prepared,
+        runtime: &Arc<DeviceRuntime>,
+        params: &[u8],
+        opts: &LaunchOptions,
+        abort: &Abort,
+    ) -> Result<Begun, LaunchError> {
+        let plan = Held::Borrowed(&prepared.0);
+        let runtime = Held::Borrowed(runtime);
+        let job = self.job(space, f, plan, runtime, params, opts, abort)?;
+        match job.begin() {
+            None => {
+                let end = Instant::now();
+                self.busy.add(job.start, end);
+                job.end(end, 1).map(Begun::Ended)
+            }
+            Some(halted) => Ok(Begun::Rest(Box::new(Rest {
+                job: job.own(),
+                halted,
+            }))),
+        }
+    }
+
+    /// A launch of which nothing has run, and that is not cooperative yet.
+    #[allow(clippy::too_many_arguments, reason = "what a launch is made of")]
+    fn job<'a>(
+        &self,
+        space: &AddressSpace,
+        f: &'a Arc<Function>,
+        plan: Held<'a, Plan>,
+        runtime: Held<'a, DeviceRuntime>,
+        params: &[u8],
+        opts: &LaunchOptions,
+        abort: &'a Abort,
+    ) -> Result<Job<'a>, LaunchError> {
+        let bytes = f.param_bytes() as usize;
+        if params.len() > bytes {
+            return Err(LaunchError::InvalidConfig(format!(
+                "{} bytes of parameters, {} takes {bytes}",
+                params.len(),
+                f.name(),
+            )));
+        }
+        let mut block = Vec::with_capacity(bytes);
+        block.extend_from_slice(params);
+        block.resize(bytes, 0);
+        if plan.prints {
+            runtime.use_printf();
+        }
+        let compiled = &plan.compiled;
         let again = compiled.again();
-        let large = total.saturating_mul(threads.div_ceil(32)) >= LARGE_LAUNCH_WARPS;
+        let large = plan.total.saturating_mul(plan.warps) >= LARGE_LAUNCH_WARPS;
         let jit = match opts.jit {
             _ if opts.reference => Jit::Never,
             Jit::Auto if again || large => Jit::Always,
             jit => jit,
         };
-        let mut block = params.to_vec();
-        block.resize(f.param_bytes() as usize, 0);
-        let job = Job {
-            function: f.clone(),
-            compiled,
+        if jit == Jit::Always {
+            // Before the clock starts: it is no part of what the kernel takes.
+            compiled.compile_jit(f);
+        }
+        let start = Instant::now();
+        Ok(Job {
+            function: Held::Borrowed(f),
             jit,
             reference: opts.reference,
-            config: *cfg,
+            config: *plan.config(),
             params: block,
             ranges: space.snapshot(),
             delta: space.host_delta(),
             space: space.number(),
-            shared_bytes,
-            local_bytes: local.next_multiple_of(16),
             id: self.pool.next_launch(),
             workers: self.threads() as u32,
-            abort: abort.clone(),
+            abort: Held::Borrowed(&abort.0),
             runtime,
-            register_bytes,
-            reference_bytes,
-            deadline,
-            next: AtomicU64::new(0),
-            total,
-            deopts: AtomicU64::new(0),
-            error: Mutex::new(None),
-            failed: AtomicBool::new(false),
-            lowest: AtomicU64::new(u64::MAX),
-            resident: workspace.as_ref().map(|w| Resident {
-                workspace: w.at,
-                waiting: Mutex::default(),
-            }),
-        };
-        // Waking a helper takes longer than a small launch.
-        let helpers = if job.compiled.is_short(total) {
-            0
-        } else {
-            (total - 1).min(self.threads() as u64) as usize
-        };
-        let running = self.busy.enter(start);
-        let shared;
-        let job = if helpers == 0 {
-            job.join(0);
-            &job
-        } else {
-            shared = Arc::new(job);
-            self.pool.run(shared.clone(), helpers);
-            &*shared
-        };
-        let end = Instant::now();
-        let time = end.saturating_duration_since(start);
-        job.compiled.took(total, time * (helpers as u32 + 1));
-        running.end(end);
-        let error = job
-            .error
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        match error {
-            Some((_, e)) => Err(e),
-            None => Ok(LaunchStats {
-                blocks: total,
-                threads: total * threads,
-                deopts: job.deopts.load(Ordering::Relaxed),
-                compiled: fresh,
-                time,
-            }),
+            start,
+            deadline: opts
+                .time_limit
+                .and_then(|limit| Some((start.checked_add(limit)?, limit))),
+            fresh: false,
+            resident: None,
+            progress: Progress::default(),
+            plan,
+        })
+    }
+
+    /// Refuses a cooperative grid whose blocks cannot all be in progress at once.
+    fn require_room(&self, f: &Function, plan: &Plan, reference: bool) -> Result<(), LaunchError> {
+        let blocks = plan.total;
+        let config = plan.config();
+        let most = self.resident_blocks(f, config.block, config.dynamic_shared_bytes);
+        if blocks > most {
+            return Err(LaunchError::CooperativeTooLarge { blocks, most });
         }
+        // Each worker has at most what one block may have, as in other launches.
+        let room = MAX_BLOCK_LOCAL_BYTES + MAX_BLOCK_REGISTER_BYTES;
+        let each = plan.block_bytes(reference);
+        if blocks.saturating_mul(each) > room * self.threads() as u64 {
+            return Err(LaunchError::OutOfResources(format!(
+                "{blocks} blocks at once, each with {each} bytes of local memory and registers, at most {room} for each of {} cores",
+                self.threads()
+            )));
+        }
+        Ok(())
     }
 }
 
-/// Checks a configuration; returns the number of blocks.
-fn check(f: &Function, cfg: &LaunchConfig, params: &[u8]) -> Result<u64, LaunchError> {
-    for (k, axis) in ["x", "y", "z"].iter().enumerate() {
-        let (b, max) = (cfg.block[k], MAX_BLOCK_DIM[k]);
-        if b == 0 || b > max {
-            return Err(LaunchError::InvalidConfig(format!(
-                "block dimension {axis} = {b} is not in 1..={max}"
-            )));
-        }
-        let (g, max) = (cfg.grid[k], MAX_GRID_DIM[k]);
-        if g == 0 || g > max {
-            return Err(LaunchError::InvalidConfig(format!(
-                "grid dimension {axis} = {g} is not in 1..={max}"
-            )));
-        }
+/// A kernel that is compiled and checked for launches of one configuration.
+#[derive(Clone, Debug)]
+pub struct Prepared(Arc<Plan>);
+
+impl Prepared {
+    /// Prepares launches of a kernel. `runtime` is that of their context.
+    ///
+    /// # Errors
+    /// Those of [`Gpu::launch`] that do not depend on what the kernel does.
+    pub fn new(
+        f: &Function,
+        config: &LaunchConfig,
+        runtime: &DeviceRuntime,
+    ) -> Result<Prepared, LaunchError> {
+        let (plan, _) = f.plan(config, runtime.stack_bytes())?;
+        Ok(Prepared(plan))
     }
-    let threads: u64 = cfg.block.iter().map(|&v| u64::from(v)).product();
-    let max = u64::from(f.max_threads_per_block());
-    if threads > u64::from(MAX_THREADS_PER_BLOCK) {
-        return Err(LaunchError::InvalidConfig(format!(
-            "{threads} threads per block, at most {MAX_THREADS_PER_BLOCK} are allowed"
-        )));
+
+    /// What the last launch of a kernel was prepared with.
+    pub fn of_last_launch(f: &Function) -> Option<Prepared> {
+        f.recent_plan().map(Prepared)
     }
-    if threads > max {
-        return Err(LaunchError::OutOfResources(format!(
-            "{threads} threads per block, {} allows {max}",
-            f.name()
-        )));
+
+    /// Whether it is for such launches.
+    pub fn is_for(&self, config: &LaunchConfig, runtime: &DeviceRuntime) -> bool {
+        self.0.is_for(config, runtime.stack_bytes())
     }
-    if params.len() > f.param_bytes() as usize {
-        return Err(LaunchError::InvalidConfig(format!(
-            "{} bytes of parameters, {} takes {}",
-            params.len(),
-            f.name(),
-            f.param_bytes()
-        )));
+
+    /// Whether a launch, by what earlier ones took, is over sooner than another thread would begin with it.
+    pub fn is_brief(&self) -> bool {
+        self.0.compiled.is_brief(self.0.total)
     }
-    Ok(cfg.grid.iter().map(|&v| u64::from(v)).product())
+}
+
+/// What has become of a launch by [`Gpu::begin`].
+pub enum Begun {
+    /// It has come to its end.
+    Ended(LaunchStats),
+    /// It goes on where this is taken to.
+    Rest(Box<Rest>),
+}
+
+/// The rest of a launch.
+pub struct Rest {
+    job: Job<'static>,
+    halted: Halted,
+}
+
+impl Rest {
+    /// Runs it to its end.
+    pub fn finish(self, gpu: &Gpu) -> Result<LaunchStats, LaunchError> {
+        let Rest { job, halted } = self;
+        let running = gpu.busy.enter(job.start);
+        job.finish(halted);
+        let end = Instant::now();
+        running.end(end);
+        job.end(end, 1)
+    }
+}
+
+impl Job<'_> {
+    /// Notes how long it took on so many threads; gives its result.
+    fn end(&self, end: Instant, threads: u32) -> Result<LaunchStats, LaunchError> {
+        let time = end.saturating_duration_since(self.start);
+        self.plan.compiled.took(self.plan.total, time * threads);
+        self.result(end)
+    }
 }
 
 /// Builds the error of a fault.

@@ -41,7 +41,10 @@ pub use analysis::varies::Varies;
 pub use exec::alu::Isa;
 pub use function::{Function, Param};
 pub use image::{ImageError, PtxImage, ptx_images};
-pub use launch::{Abort, Fault, Gpu, Jit, LaunchConfig, LaunchError, LaunchOptions, LaunchStats};
+pub use launch::{
+    Abort, Begun, Fault, Gpu, Jit, LaunchConfig, LaunchError, LaunchOptions, LaunchStats, Prepared,
+    Rest,
+};
 pub use link::{InputKind, LinkError, Linker};
 pub use memory::{AccessError, AddressSpace, AllocError};
 pub use module::{LoadError, LoadOptions, Module};

@@ -2,7 +2,9 @@
 
 use vgpu_conformance::{Bench, STREAM};
 use vgpu_protocol::Status;
-use vgpu_protocol::calls::{CtxId, DevPtr, FunctionId, FunctionInfo, LaunchAttribute, stubs};
+use vgpu_protocol::calls::{
+    CtxId, DevPtr, FunctionId, FunctionInfo, LaunchAttribute, StreamId, stubs,
+};
 use vgpu_test_harness::ptx;
 
 fn floats(values: impl Iterator<Item = f32>) -> Vec<u8> {
@@ -388,4 +390,59 @@ pub fn blocks_of_a_cooperative_grid_meet(bench: &Bench) {
     );
     // Nothing is wrong with the context.
     assert_eq!(stubs::ctx_synchronize(&client, ctx), Ok(()));
+}
+
+/// Waits until the first word is not 0 and counts in the second one.
+const WAITS: &str = r#".version 8.0
+.target sm_70
+.address_size 64
+
+.visible .entry waits(.param .u64 words)
+{
+	.reg .pred %p<2>;
+	.reg .b32 %r<3>;
+	.reg .b64 %rd<2>;
+	ld.param.u64 %rd1, [words];
+spin:
+	ld.volatile.global.u32 %r1, [%rd1];
+	setp.eq.u32 %p1, %r1, 0;
+	@%p1 bra spin;
+	ld.global.u32 %r2, [%rd1+4];
+	add.u32 %r2, %r2, 1;
+	st.global.u32 [%rd1+4], %r2;
+	ret;
+}
+"#;
+
+pub fn a_kernel_that_waits_for_what_is_posted_later(bench: &Bench) {
+    const LAUNCHES: u32 = 40;
+    let (client, ctx) = bench.ready();
+    let module = client.load(ctx, WAITS);
+    let waits = client.function(ctx, module, "waits");
+    let words = client.alloc(ctx, 8);
+    let params = words.0.to_le_bytes();
+    // Streams that do not wait for each other, nor for the default stream.
+    let (one, other) = (StreamId(1), StreamId(2));
+    for stream in [one, other] {
+        stubs::stream_create(&client, ctx, stream, 1, 0).expect("posted");
+    }
+    let launch = || {
+        let (grid, block) = ([1; 3], [1; 3]);
+        stubs::launch_kernel(&client, ctx, waits.function, grid, block, 0, one, &params)
+            .expect("posted");
+    };
+    client.write(ctx, words, &[1, 0, 0, 0, 0, 0, 0, 0]);
+    // So often that its launches are known to be short.
+    for _ in 0..LAUNCHES {
+        launch();
+        stubs::stream_synchronize(&client, ctx, one).expect("no error");
+    }
+    for round in 1..=3 {
+        client.write(ctx, words, &[0; 4]);
+        launch();
+        stubs::memcpy_htod_inline(&client, ctx, words, other, &[1, 0, 0, 0]).expect("posted");
+        stubs::ctx_synchronize(&client, ctx).expect("no error");
+        let counted = (LAUNCHES + round).to_le_bytes();
+        assert_eq!(client.read(ctx, words, 8)[4..], counted);
+    }
 }

@@ -92,6 +92,7 @@ const BOTH: &[Body] = bodies! {
     launches::attributes_that_are_hints_or_none,
     launches::blocks_of_a_cooperative_grid_meet,
     launches::atomics_of_many_blocks,
+    launches::a_kernel_that_waits_for_what_is_posted_later,
     faults::an_illegal_address_ends_its_context,
     faults::another_session_does_not_notice,
     faults::posted_errors_come_back_once,

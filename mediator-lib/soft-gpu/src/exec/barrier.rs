@@ -63,20 +63,12 @@ impl Barrier {
 }
 
 /// The barriers of a block.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Barriers {
-    list: [Barrier; BARRIERS],
+    /// Up to the highest that was used: most kernels have none or one.
+    list: Vec<Barrier>,
     /// Those at which a warp has arrived, and that have not let them go.
     open: u32,
-}
-
-impl Default for Barriers {
-    fn default() -> Barriers {
-        Barriers {
-            list: [const { Barrier::new(0) }; BARRIERS],
-            open: 0,
-        }
-    }
 }
 
 impl Barriers {
@@ -87,7 +79,14 @@ impl Barriers {
 
     /// The barrier of this number, with the count of the first that arrives; none beyond the last.
     pub fn at(&mut self, number: u32, expected: u32) -> Option<&mut Barrier> {
-        let b = self.list.get_mut(number as usize)?;
+        let place = number as usize;
+        if place >= BARRIERS {
+            return None;
+        }
+        if self.list.len() <= place {
+            self.list.resize_with(place + 1, || Barrier::new(0));
+        }
+        let b = self.list.get_mut(place)?;
         if self.open & (1 << number) == 0 {
             *b = Barrier::new(expected);
             self.open |= 1 << number;

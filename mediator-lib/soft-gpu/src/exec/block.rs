@@ -4,6 +4,7 @@
 mod start;
 mod team;
 
+use std::cell::Cell;
 use std::io;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
@@ -137,7 +138,7 @@ pub struct BlockRunner {
     reference_registers: Vec<Option<Region>>,
     warps: Vec<Warp>,
     jit_ranges: Vec<JitRange>,
-    team: Box<Team>,
+    team: Option<Box<Team>>,
     /// Slots that change from block to block: those of the block's number, with its axis.
     block_fills: Vec<(usize, Fill)>,
     worker: u32,
@@ -151,6 +152,20 @@ pub struct BlockRunner {
     fresh: bool,
     /// The warp that left compiled code, and how.
     exited: Option<(usize, u32)>,
+}
+
+thread_local! {
+    /// Memory of the last block's warps, for the next launch.
+    static SPARE: Cell<(Option<Box<Team>>, Vec<Warp>)> = const { Cell::new((None, Vec::new())) };
+}
+
+impl Drop for BlockRunner {
+    fn drop(&mut self) {
+        let mut warps = std::mem::take(&mut self.warps);
+        warps.clear();
+        // A thread that is ending keeps nothing.
+        let _ = SPARE.try_with(|spare| spare.set((self.team.take(), warps)));
+    }
 }
 
 // SAFETY: what its warps point to is either its own and moves with it without moving in memory (regions,
@@ -190,6 +205,8 @@ impl BlockRunner {
         let threads: u32 = s.block.iter().product();
         let warps = threads.div_ceil(32) as usize;
         let register_bytes = s.register_bytes;
+        let (team, mut list) = SPARE.take();
+        list.reserve_exact(warps);
         Ok(BlockRunner {
             registers: Region::registers(register_bytes * warps, s.owner)?,
             register_bytes,
@@ -198,9 +215,9 @@ impl BlockRunner {
             caches: vec![Cache::default(); s.program.caches as usize],
             reference_caches: Vec::new(),
             reference_registers: Vec::new(),
-            warps: Vec::with_capacity(warps),
+            warps: list,
             jit_ranges: Vec::new(),
-            team: Box::default(),
+            team,
             block_fills: Vec::new(),
             worker,
             deopts: 0,
@@ -233,6 +250,26 @@ impl BlockRunner {
 
     /// Runs block `block` to its end.
     pub fn run(&mut self, s: &LaunchShared<'_>, block: [u32; 3]) -> Result<(), BlockError> {
+        if !self.enter(s, block) {
+            while !self.proceed(s, u32::MAX)? {}
+        }
+        Ok(())
+    }
+
+    /// Runs block `block` until it ends, which is true, or a warp has used up its turn, or its warps have gone on
+    /// so many times without machine code: what is left is for [`BlockRunner::proceed`].
+    pub fn begin(
+        &mut self,
+        s: &LaunchShared<'_>,
+        block: [u32; 3],
+        runs: u32,
+    ) -> Result<bool, BlockError> {
+        Ok(self.enter(s, block) || self.proceed(s, runs)?)
+    }
+
+    /// Runs the block in machine code, if there is any. True where that brought it to its end; else it has been
+    /// started.
+    fn enter(&mut self, s: &LaunchShared<'_>, block: [u32; 3]) -> bool {
         if !self.fresh {
             self.start(s, block);
         }
@@ -245,15 +282,14 @@ impl BlockRunner {
             Some((code, at)) => {
                 self.fresh = self.together(s, code, at, block);
                 if self.fresh {
-                    return Ok(());
+                    return true;
                 }
             }
             None if self.fresh => self.start(s, block),
             None => {}
         }
         self.fresh = false;
-        while !self.proceed(s)? {}
-        Ok(())
+        false
     }
 
     /// Starts block `block`, of which nothing runs yet.
@@ -264,8 +300,8 @@ impl BlockRunner {
     }
 
     /// Runs the block that was started until a warp has used up its turn, and may wait for something
-    /// outside of the block; true once the block has ended.
-    pub fn proceed(&mut self, s: &LaunchShared<'_>) -> Result<bool, BlockError> {
+    /// outside of the block, or warps have gone on `most` times; true once the block has ended.
+    pub fn proceed(&mut self, s: &LaunchShared<'_>, most: u32) -> Result<bool, BlockError> {
         let mut jit = self.compiled(s, false);
         let block = self.block;
         let mut done = self.done;
@@ -347,7 +383,7 @@ impl BlockRunner {
                 });
                 return Err(self.fault(k, block));
             }
-            if turned {
+            if turned || runs >= most {
                 break;
             }
         }

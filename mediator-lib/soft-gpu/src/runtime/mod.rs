@@ -5,7 +5,7 @@ mod format;
 mod heap;
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub(crate) use format::{Arguments, format};
@@ -89,6 +89,8 @@ pub struct DeviceRuntime {
     stack: AtomicU64,
     fifo: Mutex<Fifo>,
     asserts: Mutex<Vec<u8>>,
+    /// There is text that was not taken.
+    written: AtomicBool,
     heap: Mutex<HeapState>,
 }
 
@@ -105,6 +107,7 @@ impl Default for DeviceRuntime {
                 ..Fifo::default()
             }),
             asserts: Mutex::new(Vec::new()),
+            written: AtomicBool::new(false),
             heap: Mutex::new(HeapState {
                 size: DEFAULT_HEAP_BYTES,
                 heap: None,
@@ -185,6 +188,10 @@ impl DeviceRuntime {
     /// Text that kernels have written since the last call: that of `printf`, for the standard
     /// output, and that of failed assertions, for the standard error.
     pub fn take_output(&self) -> (Vec<u8>, Vec<u8>) {
+        // Most launches write nothing.
+        if !self.written.load(Ordering::Acquire) || !self.written.swap(false, Ordering::AcqRel) {
+            return (Vec::new(), Vec::new());
+        }
         let mut fifo = lock(&self.fifo);
         fifo.used = 0;
         let lines = std::mem::take(&mut fifo.lines);
@@ -205,6 +212,8 @@ impl DeviceRuntime {
             return false;
         }
         fifo.push(text);
+        drop(fifo);
+        self.written.store(true, Ordering::Release);
         true
     }
 
@@ -214,6 +223,8 @@ impl DeviceRuntime {
         if all.len() + text.len() <= MAX_ASSERT_BYTES {
             all.extend_from_slice(text);
         }
+        drop(all);
+        self.written.store(true, Ordering::Release);
     }
 
     /// Device `malloc`: an address that is a multiple of 16, or 0.

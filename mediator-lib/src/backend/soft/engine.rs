@@ -20,7 +20,8 @@ use vgpu_protocol::Status;
 use vgpu_protocol::limits::{MAX_QUEUED_BYTES, MAX_QUEUED_OPERATIONS};
 use vgpu_soft_gpu::{Abort, Gpu};
 
-use super::op::{Op, Ran};
+use super::ctx::Context;
+use super::op::{Op, Ran, Work};
 use crate::backend::Wait;
 use crate::callbacks::{Callbacks, Turn};
 use crate::cancel::Cancel;
@@ -227,11 +228,15 @@ impl Shared {
         let ctx = Arc::clone(&op.ctx);
         let ran = catch_unwind(AssertUnwindSafe(|| op.run(&self.gpu, &self.abort)));
         ran.unwrap_or_else(|_| {
-            tracing::error!("internal error of the software GPU: the work in progress was dropped");
-            ctx.fail(Status::ERROR_LAUNCH_FAILED);
+            panicked(&ctx);
             Ran::Done
         })
     }
+}
+
+fn panicked(ctx: &Context) {
+    tracing::error!("internal error of the software GPU: the work in progress was dropped");
+    ctx.fail(Status::ERROR_LAUNCH_FAILED);
 }
 
 impl Engine {
@@ -304,6 +309,56 @@ impl Engine {
             shared.run(op);
             return number;
         }
+        self.enqueue(state, number, op, before, priority);
+        number
+    }
+
+    /// True where nothing is queued and nothing runs. Only the thread that submits can change that.
+    pub fn is_idle(&self) -> bool {
+        let state = self.shared.lock();
+        state.pending.is_empty() && !state.ended
+    }
+
+    /// Does work in the calling thread, which is the one that submits; the engine is idle, so that nothing runs
+    /// that memory could be taken from, or that this could overtake. What the work leaves is done by the
+    /// engine's thread: so work that waits for what the calling thread does next, as a kernel may that
+    /// looks at memory, does not keep it. Gives the work's number, and whether something is left.
+    pub fn run_here(
+        &self,
+        ctx: &Arc<Context>,
+        priority: i32,
+        work: impl FnOnce(&Gpu, &Abort) -> Option<Work>,
+    ) -> (u64, bool) {
+        let shared = &self.shared;
+        let ran = catch_unwind(AssertUnwindSafe(|| work(&shared.gpu, &shared.abort)));
+        let rest = ran.unwrap_or_else(|_| {
+            panicked(ctx);
+            None
+        });
+        let mut state = shared.lock();
+        state.submitted += 1;
+        let number = state.submitted;
+        let Some(work) = rest else {
+            shared.floor.store(number, Ordering::Release);
+            return (number, false);
+        };
+        let op = Op {
+            ctx: Arc::clone(ctx),
+            work,
+        };
+        self.enqueue(state, number, op, 0, priority);
+        (number, true)
+    }
+
+    fn enqueue(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        number: u64,
+        op: Op,
+        before: u32,
+        priority: i32,
+    ) {
+        let shared = &self.shared;
         let bytes = op.bytes() + before as usize * ORDER_BYTES;
         state.bytes += bytes;
         state.pending.insert(
@@ -326,7 +381,6 @@ impl Engine {
                 shared.work.notify_one();
             }
         }
-        number
     }
 
     /// True where the worker should take no message that may add work.
@@ -526,8 +580,6 @@ mod tests {
     use vgpu_soft_gpu::AddressSpace;
 
     use super::*;
-    use crate::backend::soft::ctx::Context;
-    use crate::backend::soft::op::Work;
 
     fn engine() -> (Engine, Arc<Context>) {
         let waker = Arc::<Waker>::default();

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use vgpu_protocol::Status;
 use vgpu_protocol::calls::{CtxId, FunctionId, StreamId};
-use vgpu_soft_gpu::LaunchConfig;
+use vgpu_soft_gpu::{LaunchConfig, Prepared};
 
 use super::device;
-use super::op::Work;
+use super::op::{self, Work};
+use super::order::Place;
 use super::session::{FunctionEntry, SoftSession};
 
 impl SoftSession {
@@ -22,7 +23,7 @@ impl SoftSession {
         params: &[u8],
     ) -> Result<(), Status> {
         let owner = self.stream_ctx(ctx, stream)?;
-        let entry = self.functions.get(function)?;
+        let entry = self.functions.get_mut(function)?;
         if entry.ctx != owner {
             return Err(Status::ERROR_INVALID_HANDLE);
         }
@@ -40,6 +41,16 @@ impl SoftSession {
                 return Err(Status::ERROR_COOPERATIVE_LAUNCH_TOO_LARGE);
             }
         }
+        if !cooperative && self.recording.is_none() && self.engine.is_idle() {
+            let runtime = &self.contexts.get(owner)?.shared.runtime;
+            let fits = |p: &Prepared| p.is_for(&config, runtime);
+            if !entry.prepared.as_ref().is_some_and(fits) {
+                entry.prepared = Prepared::of_last_launch(&entry.function).filter(fits);
+            }
+            if entry.prepared.as_ref().is_some_and(Prepared::is_brief) {
+                return self.launch_here(owner, function, stream, params);
+            }
+        }
         let work = Work::Launch {
             function: Arc::clone(&entry.function),
             count: Arc::clone(&entry.count),
@@ -47,8 +58,48 @@ impl SoftSession {
             cooperative,
             params: params.to_vec(),
         };
-        self.submit(ctx, stream, work, false)?;
+        self.place(owner, Place::Stream(stream), work, false, &[])?;
         Ok(())
+    }
+}
+
+impl SoftSession {
+    /// Launches a kernel that is prepared and brief, in this thread: it has run, or begun, when this returns.
+    fn launch_here(
+        &mut self,
+        owner: CtxId,
+        function: FunctionId,
+        stream: StreamId,
+        params: &[u8],
+    ) -> Result<(), Status> {
+        let entry = self.functions.get(function)?;
+        let prepared = entry.prepared.as_ref().ok_or(Status::ERROR_UNKNOWN)?;
+        let context = self.contexts.get_mut(owner)?;
+        let priority = match stream {
+            StreamId(0) => 0,
+            id => self.streams.get(id)?.priority,
+        };
+        let (number, left) = self
+            .engine
+            .run_here(&context.shared, priority, |gpu, abort| {
+                let (function, count) = (&entry.function, &entry.count);
+                op::begin(
+                    &context.shared,
+                    function,
+                    prepared,
+                    count,
+                    params,
+                    gpu,
+                    abort,
+                )
+            });
+        let place = Place::Stream(stream);
+        if left {
+            // It is in flight, and follows nothing, for nothing else was.
+            let order = &mut context.order;
+            order.before(place, &mut self.streams, &self.engine, &mut self.before)?;
+        }
+        context.order.added(place, &mut self.streams, number)
     }
 }
 
@@ -66,13 +117,7 @@ fn check(
     let threads = block
         .iter()
         .fold(1u64, |threads, b| threads.saturating_mul(u64::from(*b)));
-    let needed = entry
-        .function
-        .params()
-        .iter()
-        .map(|p| u64::from(p.offset) + u64::from(p.size))
-        .max()
-        .unwrap_or(0);
+    let needed = u64::from(entry.function.param_bytes());
     let ok = inside(grid, device::MAX_GRID)
         && inside(block, device::MAX_BLOCK)
         && threads <= u64::from(entry.function.max_threads_per_block())

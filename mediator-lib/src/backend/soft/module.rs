@@ -141,6 +141,7 @@ impl SoftSession {
             function,
             max_dynamic_shared,
             count: self.context.counters.kernel(name),
+            prepared: None,
         };
         Ok(FunctionInfo {
             function: self.functions.add(entry)?,

@@ -5,7 +5,10 @@ use std::time::{Duration, Instant};
 
 use vgpu_protocol::Status;
 use vgpu_protocol::calls::ArenaSpan;
-use vgpu_soft_gpu::{Abort, Function, Gpu, Jit, LaunchConfig, LaunchError, LaunchOptions, Module};
+use vgpu_soft_gpu::{
+    Abort, Begun, Function, Gpu, Jit, LaunchConfig, LaunchError, LaunchOptions, LaunchStats,
+    Module, Prepared, Rest,
+};
 
 use super::blas::BlasWork;
 use super::copy;
@@ -24,6 +27,12 @@ pub enum Work {
         config: LaunchConfig,
         cooperative: bool,
         params: Vec<u8>,
+    },
+    /// Run what is left of a kernel that another thread has begun.
+    Rest {
+        rest: Box<Rest>,
+        function: Arc<Function>,
+        count: Arc<KernelCount>,
     },
     /// Run a routine of cuBLAS.
     Blas(Box<BlasWork>),
@@ -287,8 +296,23 @@ impl Op {
             } => {
                 // Here, and not where it was posted: a graph launches it again and again.
                 count.launched();
-                launch(&ctx, gpu, abort, &function, &config, cooperative, &params)
-                    .map(|time| count.ran(time))
+                let options = LaunchOptions {
+                    runtime: Some(Arc::clone(&ctx.runtime)),
+                    time_limit: time_limit(),
+                    cooperative,
+                    ..execution()
+                };
+                let result = gpu.launch(&ctx.space, &function, &config, &params, &options, abort);
+                ended(&ctx, &function, &count, result);
+                Ok(())
+            }
+            Work::Rest {
+                rest,
+                function,
+                count,
+            } => {
+                ended(&ctx, &function, &count, rest.finish(gpu));
+                Ok(())
             }
         };
         if let Err(status) = done {
@@ -323,29 +347,52 @@ fn fill(
     Ok(())
 }
 
-fn launch(
+/// Runs a kernel on this thread, unless it takes long: gives what is left of it then.
+pub fn begin(
     ctx: &Context,
+    function: &Arc<Function>,
+    prepared: &Prepared,
+    count: &Arc<KernelCount>,
+    params: &[u8],
     gpu: &Gpu,
     abort: &Abort,
-    function: &Arc<Function>,
-    config: &LaunchConfig,
-    cooperative: bool,
-    params: &[u8],
-) -> Result<Duration, Status> {
+) -> Option<Work> {
+    count.launched();
     let options = LaunchOptions {
-        runtime: Some(Arc::clone(&ctx.runtime)),
         time_limit: time_limit(),
-        cooperative,
         ..execution()
     };
-    let ended = gpu.launch(&ctx.space, function, config, params, &options, abort);
+    let (space, runtime) = (&ctx.space, &ctx.runtime);
+    let begun = gpu.begin(space, function, prepared, runtime, params, &options, abort);
+    let result = match begun {
+        Ok(Begun::Rest(rest)) => {
+            return Some(Work::Rest {
+                rest,
+                function: Arc::clone(function),
+                count: Arc::clone(count),
+            });
+        }
+        Ok(Begun::Ended(stats)) => Ok(stats),
+        Err(error) => Err(error),
+    };
+    ended(ctx, function, count, result);
+    None
+}
+
+/// Keeps what has become of a launch.
+fn ended(
+    ctx: &Context,
+    function: &Function,
+    count: &KernelCount,
+    result: Result<LaunchStats, LaunchError>,
+) {
     ctx.output.collect(&ctx.runtime);
-    match ended {
-        Ok(stats) => Ok(stats.time),
+    match result {
+        Ok(stats) => count.ran(stats.time),
         Err(error) => {
             let status = status_of(&error);
             tracing::error!(kernel = function.name(), %status, %error, "a kernel ended with an error");
-            Err(status)
+            ctx.fail(status);
         }
     }
 }

@@ -12,7 +12,7 @@ use vgpu_protocol::limits::{
     MAX_BLAS_HANDLES, MAX_CONTEXTS, MAX_EVENTS, MAX_FUNCTIONS, MAX_GRAPHS, MAX_LINKS, MAX_MODULES,
     MAX_STREAMS,
 };
-use vgpu_soft_gpu::{AddressSpace, Function, Module};
+use vgpu_soft_gpu::{AddressSpace, Function, Module, Prepared};
 
 use super::SoftBackend;
 use super::blas::BlasEntry;
@@ -52,7 +52,7 @@ pub struct SoftSession {
     pub(super) spans: Arc<Spans>,
     pause: Pause,
     /// Used again for each operation.
-    before: Vec<u64>,
+    pub(super) before: Vec<u64>,
     pub(super) blas: Table<BlasId, BlasEntry>,
     /// Memory that belongs to no context.
     pub(super) mapped: Mapped,
@@ -82,6 +82,8 @@ pub(super) struct FunctionEntry {
     pub max_dynamic_shared: u32,
     /// Counts what it executes.
     pub count: Arc<KernelCount>,
+    /// For launches like the last one.
+    pub prepared: Option<Prepared>,
 }
 
 #[derive(Debug)]

@@ -21,13 +21,14 @@ impl BlockRunner {
         let waits = code.has_barriers();
         self.number_all(block);
         let (first, at) = (self.warps.as_mut_ptr(), code.address(entry));
-        *self.team = Team {
+        let held = self.team.get_or_insert_default();
+        **held = Team {
             first,
             count,
             waits,
             done: 0,
         };
-        let team = &raw mut *self.team as usize;
+        let team = &raw mut **held as usize;
         // Where no warp waits at a barrier, the last block has left the others as they were.
         if waits || !self.fresh {
             for k in 0..count {
@@ -45,7 +46,7 @@ impl BlockRunner {
         // all were prepared above, and nothing refers to them or to the team until the code is left.
         let (exit, last) = unsafe { code.run(first, at) };
         let k = (last as usize - first as usize) / size_of_val(&self.warps[0]);
-        let done = self.team.done;
+        let done = self.team.as_ref().map_or(0, |team| team.done);
         if exit == EXIT_DONE && done + 1 == count {
             return true;
         }
