@@ -21,6 +21,9 @@ const MAX_PIECE_BYTES: u64 = 1 << 20;
 /// Shortest piece, in bytes: below it a piece's message takes longer than its bytes.
 const MIN_PIECE_BYTES: u64 = 64 << 10;
 
+/// A piece is at most this part of what was copied before it, and of what is left.
+const GROWTH: u64 = 8;
+
 /// Alignment of pieces, in bytes: a cache line.
 const ALIGN: u64 = 64;
 
@@ -81,13 +84,14 @@ impl Arena {
     /// Size of the next piece of a copy, of which `done` bytes have been sent and `left` are to be.
     ///
     /// The host begins when the first piece is there, and the guest ends (or, on the way back,
-    /// begins) with the last one while the host waits: so the first and the last are short, and
-    /// those between them long.
+    /// begins) with the last one while the host waits: so the first and the last are short. Those
+    /// between them are longer in long copies, but grow slowly: while the guest copies a piece, the
+    /// host copies the one before, and then waits for as long as that was shorter.
     pub fn piece_bytes(&self, done: u64, left: u64) -> u64 {
         let size = self.memory.len() as u64;
         let most = (size / 4).min(MAX_PIECE_BYTES) / ALIGN * ALIGN;
         let least = MIN_PIECE_BYTES.min(most);
-        let piece = done.min(left / 2).next_multiple_of(ALIGN);
+        let piece = (done.min(left) / GROWTH).next_multiple_of(ALIGN);
         piece.clamp(least, most).min(left)
     }
 
@@ -262,7 +266,7 @@ mod tests {
             assert!(ends.iter().all(|p| *p <= MIN_PIECE_BYTES), "{pieces:?}");
             // The message of each piece costs little beside it.
             assert!(
-                pieces.len() as u64 <= 12 + bytes / MAX_PIECE_BYTES * 2,
+                pieces.len() as u64 <= 16 + bytes / MAX_PIECE_BYTES * 2,
                 "{pieces:?}"
             );
         }

@@ -15,6 +15,66 @@ const STREAM_BYTES: usize = 512 << 10;
 #[cfg(target_arch = "x86_64")]
 const LOOP_BYTES: usize = 1 << 10;
 
+/// Bytes of a cache line.
+#[cfg(target_arch = "x86_64")]
+const LINE: usize = 64;
+
+/// How far ahead of the copy lines are fetched, in lines. What the other side has written comes out of another
+/// core's cache, and what it has read last must be taken from there: either takes longer than the few loads and
+/// stores that a core has under way by itself.
+#[cfg(target_arch = "x86_64")]
+const AHEAD: usize = 16;
+
+/// Copies one line.
+///
+/// # Safety
+/// `from` is valid for reads and `to` for writes of a line, `to` is aligned to one, and they do not overlap.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn copy_line(from: *const u8, to: *mut u8, stream: bool) {
+    use core::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_store_si128, _mm_stream_si128};
+    let (source, target) = (from.cast::<__m128i>(), to.cast::<__m128i>());
+    // SAFETY:
+    // - the four words are the line, which the caller has promised;
+    // - `to` is aligned to a line, so each store is aligned to 16 bytes; loads need no alignment;
+    // - every x86-64 processor has SSE2.
+    unsafe {
+        let words = [
+            _mm_loadu_si128(source),
+            _mm_loadu_si128(source.add(1)),
+            _mm_loadu_si128(source.add(2)),
+            _mm_loadu_si128(source.add(3)),
+        ];
+        for (i, word) in words.into_iter().enumerate() {
+            if stream {
+                _mm_stream_si128(target.add(i), word);
+            } else {
+                _mm_store_si128(target.add(i), word);
+            }
+        }
+    }
+}
+
+/// Has the cache fetch a line, to write it.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn prefetch_to_write(line: *const u8) {
+    // SAFETY: it reads nothing into the program, changes no flags and faults nowhere; processors that do not have
+    // it take it for one that does nothing.
+    unsafe {
+        core::arch::asm!("prefetchw [{line}]", line = in(reg) line, options(nostack, preserves_flags));
+    }
+}
+
+/// Has the cache fetch a line, to read it.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn prefetch_to_read(line: *const u8) {
+    use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+    // SAFETY: it reads nothing into the program and faults nowhere; every x86-64 processor has it.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) };
+}
+
 /// Copies bytes.
 ///
 /// The C library copies some KiB and more with `rep movsb`, which an emulated processor (QEMU's TCG)
@@ -24,10 +84,6 @@ const LOOP_BYTES: usize = 1 << 10;
 /// `from` is valid for reads and `to` for writes of `bytes` bytes, and they do not overlap.
 #[cfg(target_arch = "x86_64")]
 unsafe fn copy(from: *const u8, to: *mut u8, bytes: usize, stream: bool) {
-    use core::arch::x86_64::{
-        __m128i, _mm_loadu_si128, _mm_sfence, _mm_store_si128, _mm_stream_si128,
-    };
-    const LINE: usize = 64;
     if bytes < LOOP_BYTES {
         // SAFETY: the caller's promise.
         return unsafe { core::ptr::copy_nonoverlapping(from, to, bytes) };
@@ -35,35 +91,25 @@ unsafe fn copy(from: *const u8, to: *mut u8, bytes: usize, stream: bool) {
     let head = to.align_offset(LINE).min(bytes);
     let lines = (bytes - head) / LINE;
     let done = head + lines * LINE;
-    // SAFETY:
-    // - head, lines and tail lie in `0..bytes`, one after the other, in both ranges;
-    // - `to + head` is aligned to a line, so each of the four stores is aligned to 16 bytes; loads
-    //   need no alignment;
-    // - every x86-64 processor has SSE2.
+    // SAFETY: head, lines and tail lie in `0..bytes`, one after the other, in both ranges, and `to + head` is
+    // aligned to a line.
     unsafe {
         core::ptr::copy_nonoverlapping(from, to, head);
+        let (source, target) = (from.add(head), to.add(head));
         for line in 0..lines {
-            let at = head + line * LINE;
-            let source = from.add(at).cast::<__m128i>();
-            let target = to.add(at).cast::<__m128i>();
-            let words = [
-                _mm_loadu_si128(source),
-                _mm_loadu_si128(source.add(1)),
-                _mm_loadu_si128(source.add(2)),
-                _mm_loadu_si128(source.add(3)),
-            ];
-            for (i, word) in words.into_iter().enumerate() {
-                if stream {
-                    _mm_stream_si128(target.add(i), word);
-                } else {
-                    _mm_store_si128(target.add(i), word);
+            let at = line * LINE;
+            if line + AHEAD < lines {
+                prefetch_to_read(source.add(at + AHEAD * LINE));
+                if !stream {
+                    prefetch_to_write(target.add(at + AHEAD * LINE));
                 }
             }
+            copy_line(source.add(at), target.add(at), stream);
         }
         core::ptr::copy_nonoverlapping(from.add(done), to.add(done), bytes - done);
         if stream {
             // Streaming stores are ordered with nothing; what tells of them comes after.
-            _mm_sfence();
+            core::arch::x86_64::_mm_sfence();
         }
     }
 }
@@ -174,6 +220,16 @@ impl Window {
         }
         // SAFETY: as in `word32`, with 8-byte alignment checked above.
         Ok(unsafe { AtomicU64::from_ptr(at.cast()) })
+    }
+
+    /// Has the cache fetch the line at `offset`; outside of the window it does nothing.
+    pub fn prefetch(&self, offset: u64) {
+        if let Ok(at) = self.at(offset, 1) {
+            #[cfg(target_arch = "x86_64")]
+            prefetch_to_read(at);
+            #[cfg(not(target_arch = "x86_64"))]
+            let _ = at;
+        }
     }
 
     /// Copies out of the window. Bytes that change meanwhile arrive as some mixture.
