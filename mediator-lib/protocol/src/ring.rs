@@ -42,6 +42,8 @@ pub trait RingMemory {
     fn read(&self, at: u64, into: &mut [u8]);
     /// Copies bytes in; `at + from.len()` does not exceed the capacity.
     fn write(&self, at: u64, from: &[u8]);
+    /// Has the cache fetch what lies at `at`, which is below the capacity. It changes nothing but the time.
+    fn prefetch(&self, _at: u64) {}
 }
 
 /// What is wrong with a ring. The other side broke the protocol.
@@ -247,6 +249,11 @@ impl<M: RingMemory> Consumer<M> {
         payload.resize(len as usize - HEADER_BYTES, 0);
         self.get(self.head + HEADER_BYTES as u64, payload);
         self.head += len;
+        if self.head < self.tail {
+            // It comes while this one is executed.
+            self.memory
+                .prefetch(self.head & (self.memory.capacity() - 1));
+        }
         self.memory.store_head(self.head);
         Ok(Some(header))
     }
@@ -265,6 +272,10 @@ impl<M: RingMemory> Consumer<M> {
     /// True while nothing is published beyond what has been consumed. It looks at the producer's
     /// word alone, so that a producer cannot make an empty ring look busy.
     pub fn is_empty(&self) -> bool {
+        // Whoever looks again and again gets the record's first line together with the word that
+        // tells of it, not one after the other.
+        self.memory
+            .prefetch(self.head & (self.memory.capacity() - 1));
         self.memory.load_tail() == self.head
     }
 
@@ -377,5 +388,8 @@ impl RingMemory for WindowRing {
     fn write(&self, at: u64, from: &[u8]) {
         let done = self.data.write(at, from);
         debug_assert!(done.is_ok());
+    }
+    fn prefetch(&self, at: u64) {
+        self.data.prefetch(at);
     }
 }
