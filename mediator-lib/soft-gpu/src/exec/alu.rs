@@ -2,6 +2,7 @@
 //! [`crate::ir::alu`] once per instruction set.
 #![allow(unsafe_code)] // frame slots are reached through raw pointers
 
+use super::approx::*;
 use super::float::*;
 use super::fp8::{f16_from_fp8, fp8_from_f16, fp8_from_f32};
 use super::half::*;

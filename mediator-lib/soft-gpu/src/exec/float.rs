@@ -125,62 +125,6 @@ fn nan_pick64(a: f64, b: f64, r: f64) -> f64 {
     }
 }
 
-/// `ex2.approx`: relative error below 2^-24 before the final rounding.
-#[inline(always)]
-pub fn ex2(a: f32) -> f32 {
-    let x = f64::from(a);
-    let x = if x > 200.0 { 200.0 } else { x };
-    let x = if x < -200.0 { -200.0 } else { x };
-    // Adding 1.5 * 2^52 rounds to an integer and leaves it in the low bits.
-    let magic = 6_755_399_441_055_744.0f64;
-    let shifted = x + magic;
-    let n = shifted - magic;
-    let f = x - n;
-    let mut p = 1.525_273_380_405_984e-5;
-    p = p * f + 1.540_353_039_338_161e-4;
-    p = p * f + 1.333_355_814_642_844_2e-3;
-    p = p * f + 9.618_129_107_628_477e-3;
-    p = p * f + 5.550_410_866_482_158e-2;
-    p = p * f + 2.402_265_069_591_007e-1;
-    p = p * f + std::f64::consts::LN_2;
-    p = p * f + 1.0;
-    let k = (shifted.to_bits() as u32) as i32; // low bits hold n
-    let scale = f64::from_bits(((i64::from(k) + 1023) as u64) << 52);
-    if a.is_nan() {
-        f32::from_bits(0x7fff_ffff)
-    } else {
-        (p * scale) as f32
-    }
-}
-
-/// `lg2.approx`: error below 2^-24 of the result or absolute near one.
-#[inline(always)]
-pub fn lg2(a: f32) -> f32 {
-    let bits = f64::from(a).to_bits();
-    let e = ((bits >> 52) & 0x7ff) as i32 - 1023;
-    let m = f64::from_bits((bits & 0x000f_ffff_ffff_ffff) | 0x3ff0_0000_0000_0000);
-    let big = m > std::f64::consts::SQRT_2;
-    let m = if big { m * 0.5 } else { m };
-    let e = f64::from(e) + if big { 1.0 } else { 0.0 };
-    let s = (m - 1.0) / (m + 1.0);
-    let z = s * s;
-    let mut p = 1.0 / 13.0;
-    p = p * z + 1.0 / 11.0;
-    p = p * z + 1.0 / 9.0;
-    p = p * z + 1.0 / 7.0;
-    p = p * z + 1.0 / 5.0;
-    p = p * z + 1.0 / 3.0;
-    p = p * z + 1.0;
-    let r = (e + p * s * (2.0 * std::f64::consts::LOG2_E)) as f32;
-    let r = if a == f32::INFINITY { f32::INFINITY } else { r };
-    let r = if a == 0.0 { f32::NEG_INFINITY } else { r };
-    if a < 0.0 || a.is_nan() {
-        f32::from_bits(0x7fff_ffff)
-    } else {
-        r
-    }
-}
-
 /// `rcp.approx.ftz.f64`: only the upper word counts, the low word of the result is zero.
 pub fn rcp_approx64(a: u64) -> u64 {
     approx64(a, |v| 1.0 / v)
@@ -517,27 +461,10 @@ mod tests {
             }
         }
 
-        #[test]
-        fn ex2_and_lg2_stay_within_the_stated_error(a in -150f32..127f32, b in 1e-38f32..1e38) {
-            let want = f64::from(a).exp2();
-            if want > 1.2e-38 {
-                prop_assert!((f64::from(ex2(a)) / want - 1.0).abs() < 2f64.powi(-22));
-            }
-            let want = f64::from(b).log2();
-            prop_assert!((f64::from(lg2(b)) - want).abs() <= want.abs() * 2f64.powi(-22) + 2f64.powi(-22));
-        }
     }
 
     #[test]
     fn special_values() {
-        assert_eq!(ex2(f32::NEG_INFINITY), 0.0);
-        assert_eq!(ex2(f32::INFINITY), f32::INFINITY);
-        assert!(ex2(f32::NAN).is_nan());
-        assert_eq!(lg2(0.0), f32::NEG_INFINITY);
-        assert_eq!(lg2(f32::INFINITY), f32::INFINITY);
-        assert!(lg2(-1.0).is_nan());
-        assert_eq!(ex2(3.0), 8.0);
-        assert_eq!(lg2(8.0), 3.0);
         assert_eq!(fmin32(-0.0, 0.0).to_bits(), (-0.0f32).to_bits());
         assert_eq!(fmax32(-0.0, 0.0).to_bits(), 0);
         assert_eq!(fmin32(f32::NAN, 1.0), 1.0);

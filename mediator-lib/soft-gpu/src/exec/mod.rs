@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod alu;
+mod approx;
 pub mod atomics;
 mod barrier;
 pub mod block;

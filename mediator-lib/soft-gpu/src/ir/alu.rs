@@ -146,6 +146,8 @@ macro_rules! alu_table {
                 MinBf16[_x](a: u32, b: u32) -> u32 { bf16_pair(|h| fmin32(bf16_value(h(a)), bf16_value(h(b)))) };
                 MaxBf16[_x](a: u32, b: u32) -> u32 { bf16_pair(|h| fmax32(bf16_value(h(a)), bf16_value(h(b)))) };
                 Lg2F32[_x](a: f32) -> f32 { lg2(a) };
+                SinF32[_x](a: f32) -> f32 { sin(a) };
+                CosF32[_x](a: f32) -> f32 { cos(a) };
             }
             plain {
                 FmaF32Exact[_x](a: f32, b: f32, c: f32) -> f32 { canon(fma32(a, b, c)) };
@@ -205,8 +207,6 @@ macro_rules! alu_table {
                 AddCarryOut64[_x](a: u64, b: u64, c: bool) -> bool { u128::from(a) + u128::from(b) + u128::from(c) > u128::from(u64::MAX) };
                 SubBorrow64[_x](a: u64, b: u64, c: bool) -> u64 { a.wrapping_sub(b).wrapping_sub(u64::from(c)) };
                 SubBorrowOut64[_x](a: u64, b: u64, c: bool) -> bool { u128::from(a) < u128::from(b) + u128::from(c) };
-                SinF32[_x](a: f32) -> f32 { canon((f64::from(a)).sin() as f32) };
-                CosF32[_x](a: f32) -> f32 { canon((f64::from(a)).cos() as f32) };
                 TanhF32[_x](a: f32) -> f32 { canon(a.tanh()) };
                 RcpApproxF64[_x](a: u64) -> u64 { rcp_approx64(a) };
                 RsqrtApproxF64[_x](a: u64) -> u64 { rsqrt_approx64(a) };
