@@ -122,6 +122,10 @@ fn child_kills() {
             children().len(),
         )
     };
+    // The thread that starts a process holds more descriptors until it has done so: a channel that is free
+    // again is behind that, and has taken the process that the other channel's thread started.
+    Guest::claim(&m, 0).release();
+    wait_until("one process serves and one waits", || children().len() == 2);
     let before = settled();
     for turn in 1..=3 {
         let (guest, ctx, pid) = guest_with_process(&m, 0);
