@@ -1,6 +1,7 @@
 //! Runs one block: its warps take turns on one thread.
 #![allow(unsafe_code)] // prepares warps' register memory
 
+mod ranges;
 mod start;
 mod team;
 
@@ -138,6 +139,8 @@ pub struct BlockRunner {
     reference_registers: Vec<Option<Region>>,
     warps: Vec<Warp>,
     jit_ranges: Vec<JitRange>,
+    /// What the ranges are kept with for the next launch.
+    known: Option<ranges::Known>,
     team: Option<Box<Team>>,
     /// Slots that change from block to block: those of the block's number, with its axis.
     block_fills: Vec<(usize, Fill)>,
@@ -163,6 +166,9 @@ impl Drop for BlockRunner {
     fn drop(&mut self) {
         let mut warps = std::mem::take(&mut self.warps);
         warps.clear();
+        if let Some(known) = self.known.take() {
+            ranges::keep(known, std::mem::take(&mut self.jit_ranges));
+        }
         // A thread that is ending keeps nothing.
         let _ = SPARE.try_with(|spare| spare.set((self.team.take(), warps)));
     }
@@ -217,6 +223,7 @@ impl BlockRunner {
             reference_registers: Vec::new(),
             warps: list,
             jit_ranges: Vec::new(),
+            known: None,
             team,
             block_fills: Vec::new(),
             worker,
@@ -396,7 +403,7 @@ impl BlockRunner {
     fn compiled<'a>(&mut self, s: &LaunchShared<'a>, long: bool) -> Option<&'a JitCode> {
         let code = (s.jit)(long)?;
         if self.jit_ranges.is_empty() {
-            self.jit_ranges = code.ranges(s.shared_bytes.into());
+            (self.known, self.jit_ranges) = ranges::take(s, code);
             for w in &mut self.warps {
                 w.jit.ranges = self.jit_ranges.as_mut_ptr() as usize;
                 w.jit.range_count = self.jit_ranges.len() as u32;

@@ -2,7 +2,7 @@
 //!
 //! A launch needs a few regions, and mapping one costs more than a small kernel: each thread keeps
 //! some that it has used, and zeroes them before their next use. Registers of the kernel that had them
-//! last are not zeroed again: what it reads of them it has written before.
+//! last are not zeroed again, what it reads of them it has written before, nor are its constants filled in.
 #![allow(unsafe_code)] // mmap and munmap
 
 use std::cell::RefCell;
@@ -17,8 +17,9 @@ const MAX_KEPT_BYTES: usize = 4 << 20;
 /// Bytes of a page.
 const PAGE: usize = 4096;
 
-/// Most regions that a thread keeps; it bounds what idle threads hold.
-const MAX_KEPT: usize = 16;
+/// Most regions that a thread keeps, and most bytes of all of them: what idle threads hold.
+const MAX_KEPT: usize = 48;
+const MAX_ALL_KEPT_BYTES: usize = 64 << 20;
 
 thread_local! {
     static KEPT: RefCell<Vec<Mapping>> = const { RefCell::new(Vec::new()) };
@@ -41,6 +42,8 @@ struct Mapping {
     guard: usize,
     /// Whose registers it held last.
     owner: Option<Owner>,
+    /// See [`Region::is_filled`].
+    filled: bool,
 }
 
 // SAFETY: a mapping is plain memory owned by the value; nothing in it is tied to a thread.
@@ -68,6 +71,7 @@ impl Mapping {
                 bytes,
                 guard: 0,
                 owner: None,
+                filled: false,
             })
             .ok_or_else(|| io::Error::other("null mapping"))
     }
@@ -164,6 +168,18 @@ impl Region {
         })
     }
 
+    /// Whether its owner noted that what never changes of its registers is there, and nobody else has had it since.
+    pub fn is_filled(&self) -> bool {
+        self.mapping.as_ref().is_some_and(|m| m.filled)
+    }
+
+    /// Notes that.
+    pub fn set_filled(&mut self) {
+        if let Some(mapping) = &mut self.mapping {
+            mapping.filled = true;
+        }
+    }
+
     /// Its first byte.
     pub fn ptr(&self) -> *mut u8 {
         self.at.as_ptr()
@@ -175,14 +191,23 @@ impl Region {
     }
 }
 
+fn all_bytes(kept: &[Mapping]) -> usize {
+    kept.iter().map(|m| m.bytes).sum()
+}
+
 /// A kept mapping of at least `bytes`, of which that many are zeroed, or had this owner.
 fn take_kept(bytes: usize, owner: Option<Owner>) -> Option<Mapping> {
     if bytes > MAX_KEPT_BYTES {
         return None;
     }
     let own = |m: &Mapping| owner.is_some() && m.owner == owner && m.bytes == bytes;
-    let may = |m: &Mapping| own(m) || m.bytes >= bytes && m.bytes <= MAX_ZEROED_BYTES;
-    let mapping = KEPT.with_borrow_mut(|kept| {
+    let mut mapping = KEPT.with_borrow_mut(|kept| {
+        // Kernels that follow each other would else take each other's for ever.
+        let full = kept.len() >= MAX_KEPT || all_bytes(kept) + bytes > MAX_ALL_KEPT_BYTES;
+        let may = |m: &Mapping| {
+            let free = m.owner.is_none() || full;
+            own(m) || free && m.bytes >= bytes && m.bytes <= MAX_ZEROED_BYTES
+        };
         let fits = kept.iter().enumerate().filter(|(_, m)| may(m));
         let best = fits
             // Rather one whose registers nobody finds again.
@@ -193,6 +218,7 @@ fn take_kept(bytes: usize, owner: Option<Owner>) -> Option<Mapping> {
     if own(&mapping) {
         return Some(mapping);
     }
+    mapping.filled = false;
     // SAFETY: the mapping has at least `bytes` bytes, and nobody else has its address: the region
     // that used it has been dropped.
     unsafe { std::ptr::write_bytes(mapping.at.as_ptr(), 0, bytes) };
@@ -211,10 +237,10 @@ impl Drop for Region {
         let _ = KEPT.try_with(|kept| {
             if let Ok(mut kept) = kept.try_borrow_mut() {
                 // The one that was used last stands last.
-                if kept.len() == MAX_KEPT {
+                kept.push(mapping);
+                while kept.len() > MAX_KEPT || all_bytes(&kept) > MAX_ALL_KEPT_BYTES {
                     kept.remove(0);
                 }
-                kept.push(mapping);
             }
         });
     }
@@ -245,7 +271,7 @@ mod tests {
             unsafe { *region.ptr() }
         };
         let own = [(5, 1), (5, 1), (6, 1), (6, 1), (6, 2), (6, 2), (5, 1)];
-        for ((code, space), found) in own.into_iter().zip([0, 6, 0, 7, 0, 7, 0]) {
+        for ((code, space), found) in own.into_iter().zip([0, 6, 0, 7, 0, 7, 6]) {
             let region = Region::registers(8192, Owner { code, space }).expect("memory");
             assert_eq!(first(&region), found, "{code} {space}");
             // SAFETY: as above.
@@ -256,11 +282,35 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_keeps_no_more_than_its_bound() {
-        let many: Vec<_> = (0..2 * MAX_KEPT)
-            .map(|_| Region::new(4096).expect("memory"))
+    fn only_what_an_owner_filled_and_nobody_else_had_is_filled() {
+        let take =
+            |code, bytes| Region::registers(bytes, Owner { code, space: 1 }).expect("memory");
+        let mut region = take(5, 8192);
+        assert!(!region.is_filled());
+        region.set_filled();
+        drop(region);
+        assert!(take(5, 8192).is_filled());
+        assert!(!take(6, 8192).is_filled());
+        assert!(!take(5, 4096).is_filled());
+        assert!(take(5, 8192).is_filled());
+        // Once the thread keeps all that it may, another kernel gets it.
+        let many: Vec<_> = (7..7 + MAX_KEPT as u64)
+            .map(|code| take(code, 4096))
             .collect();
         drop(many);
-        assert!(KEPT.with_borrow(Vec::len) <= MAX_KEPT);
+        assert!(!take(5, 8192).is_filled());
+    }
+
+    #[test]
+    fn a_thread_keeps_no_more_than_its_bounds() {
+        for bytes in [4096, MAX_KEPT_BYTES] {
+            let many: Vec<_> = (0..2 * MAX_KEPT)
+                .map(|_| Region::new(bytes).expect("memory"))
+                .collect();
+            drop(many);
+            let all = KEPT.with_borrow(|kept| all_bytes(kept));
+            assert!(all > 0 && all <= MAX_ALL_KEPT_BYTES);
+            assert!(KEPT.with_borrow(Vec::len) <= MAX_KEPT);
+        }
     }
 }

@@ -499,9 +499,11 @@ pub unsafe fn fill(f: *mut u8, fill: &Fill, w: &Warp) {
                     );
                 }
                 if fill.vec != NONE {
-                    let mut v = [0u32; LANES];
-                    for (l, v) in v.iter_mut().enumerate() {
-                        *v = lane_value(l as u32) as u32;
+                    let mut v = [same.unwrap_or(0) as u32; LANES];
+                    if same.is_none() {
+                        for (l, v) in v.iter_mut().enumerate() {
+                            *v = lane_value(l as u32) as u32;
+                        }
                     }
                     u32::store(f.add(fill.vec as usize), v);
                 }
@@ -511,9 +513,11 @@ pub unsafe fn fill(f: *mut u8, fill: &Fill, w: &Warp) {
                     u64::store_pair(f.add(fill.pair as usize), [lane_value(0), lane_value(16)]);
                 }
                 if fill.vec != NONE {
-                    let mut v = [0u64; LANES];
-                    for (l, v) in v.iter_mut().enumerate() {
-                        *v = lane_value(l as u32);
+                    let mut v = [same.unwrap_or(0); LANES];
+                    if same.is_none() {
+                        for (l, v) in v.iter_mut().enumerate() {
+                            *v = lane_value(l as u32);
+                        }
                     }
                     u64::store(f.add(fill.vec as usize), v);
                 }

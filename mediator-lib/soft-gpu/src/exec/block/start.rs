@@ -9,6 +9,27 @@ use crate::ir::{Class, Source};
 use crate::jit::State;
 use crate::ptx::ast::Special;
 
+/// Whether a slot that no operation writes has the same value in every launch of this code.
+fn stays(source: Source) -> bool {
+    match source {
+        Source::Const(_) => true,
+        Source::Special(s) => matches!(
+            s,
+            Special::Tid(_)
+                | Special::Ntid(_)
+                | Special::LaneId
+                | Special::LaneMaskEq
+                | Special::LaneMaskLe
+                | Special::LaneMaskLt
+                | Special::LaneMaskGe
+                | Special::LaneMaskGt
+                | Special::Zero
+                | Special::One
+        ),
+        Source::Param(..) | Source::Defined => false,
+    }
+}
+
 impl BlockRunner {
     pub(super) fn start_warps(&mut self, s: &LaunchShared<'_>, block: [u32; 3]) {
         let threads: u32 = s.block.iter().product();
@@ -25,6 +46,7 @@ impl BlockRunner {
             _ => None,
         };
         self.block_fills = kernel.fills.iter().filter_map(changing).collect();
+        let filled = self.registers.is_filled();
         for k in 0..count {
             let id = Identity {
                 warp: k,
@@ -76,12 +98,13 @@ impl BlockRunner {
                     ..State::default()
                 },
             };
-            for x in &kernel.fills {
+            for x in kernel.fills.iter().filter(|x| !filled || !stays(x.source)) {
                 // SAFETY: the register memory of warp `k` holds a whole frame of the kernel.
                 unsafe { fill(registers, x, &w) };
             }
             self.warps.push(w);
         }
+        self.registers.set_filled();
     }
 
     /// The same for the next block: only what a block changes, or has of its own.
@@ -134,8 +157,9 @@ impl BlockRunner {
     /// Gives all warps the number of their block.
     pub(super) fn number_all(&mut self, block: [u32; 3]) {
         for w in &mut self.warps {
-            w.id.ctaid = block;
-            for (axis, x) in &self.block_fills {
+            let before = std::mem::replace(&mut w.id.ctaid, block);
+            let changed = |(axis, _): &&(usize, Fill)| before[*axis] != block[*axis];
+            for (axis, x) in self.block_fills.iter().filter(changed) {
                 // SAFETY: the register memory of the warp holds a whole frame of the kernel, in which the
                 // emitter gave the slots.
                 unsafe {
