@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use crate::analysis::constants;
 use crate::analysis::reuse::reuse;
 use crate::analysis::varies::{Varies, varies};
 use crate::analysis::webs;
@@ -363,6 +364,7 @@ impl Function {
                     Refusal { pos: e.pos, message, wrong: !e.message.starts_with("unsupported") }
                 })?;
                 webs::split(&mut f);
+                constants::propagate(&mut f);
                 reuse(&mut f);
                 functions.push((index, f));
             }

@@ -30,6 +30,14 @@ impl Bits {
             .get(v as usize / 64)
             .is_some_and(|w| w >> (v % 64) & 1 != 0)
     }
+    /// Those it holds, in order.
+    pub fn iter(&self) -> impl Iterator<Item = V> + '_ {
+        self.0.iter().enumerate().flat_map(|(at, &word)| {
+            let rest = |w: &u64| Some(w & (w - 1)).filter(|&w| w != 0);
+            let words = std::iter::successors(Some(word).filter(|&w| w != 0), rest);
+            words.map(move |w| at as V * 64 + w.trailing_zeros())
+        })
+    }
     /// Adds all of another; true if something was new.
     pub fn union(&mut self, o: &Bits) -> bool {
         let mut new = false;

@@ -50,6 +50,8 @@ impl Shape {
 pub struct Shapes {
     /// Shape of each register.
     pub of: Vec<Shape>,
+    /// Registers live at the start of each block and at the end; none if everything is blended.
+    pub live: Vec<Bits>,
     /// Registers whose definitions in a block must be blended.
     waits: Vec<Bits>,
     /// Everything is blended.
@@ -75,6 +77,7 @@ impl Shapes {
     pub fn reference(f: &Func) -> Shapes {
         Shapes {
             of: vec![Shape::Varying; f.vregs.len()],
+            live: Vec::new(),
             waits: Vec::new(),
             all_masked: true,
         }
@@ -83,6 +86,11 @@ impl Shapes {
     /// Whether a definition of `v` in block `b` must be blended.
     pub fn masked(&self, b: usize, v: V) -> bool {
         self.all_masked || self.waits.get(b).is_none_or(|w| w.has(v))
+    }
+
+    /// What lanes that wait may still read while others run each block; nothing if that is not known.
+    pub fn waiting(&self) -> Option<&[Bits]> {
+        (!self.all_masked).then_some(&self.waits)
     }
 
     /// Analyses a function for a block size; `kernel` says whether it is an entry.
@@ -156,6 +164,7 @@ impl Shapes {
         }
         Shapes {
             of,
+            live,
             waits,
             all_masked: false,
         }

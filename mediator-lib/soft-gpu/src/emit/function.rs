@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use super::{Mode, fuse};
 use crate::analysis::cfg::Cfg;
+use crate::analysis::places;
 use crate::analysis::shapes::{Shape, Shapes};
 use crate::exec::access::Form;
 use crate::exec::alu::Isa;
@@ -244,18 +245,11 @@ impl Emitter<'_> {
                 self.slots[v].pair = take(16, 16);
             }
         }
-        for (v, &needed) in need.iter().enumerate() {
-            let vector = self.stride(v as V).is_none() || needed;
-            if vector && self.class(v as V) != Class::P {
-                self.slots[v].vec = take(
-                    if self.class(v as V) == Class::D {
-                        256
-                    } else {
-                        128
-                    },
-                    128,
-                );
-            }
+        let vector = |v: usize| self.stride(v as V).is_none() || need[v];
+        let (places, bytes) = places::of(self.f, &self.cfg, &self.shapes, vector);
+        let first = take(bytes, 128);
+        for (slot, place) in self.slots.iter_mut().zip(places) {
+            slot.vec = place.map_or(slot.vec, |at| first + at);
         }
         at.next_multiple_of(FRAME_ALIGN)
     }

@@ -89,8 +89,14 @@ impl Compiler<'_> {
                     key,
                     pair,
                     dirty: changed(key),
-                    // The first round begins with what the frame has.
-                    nan: r.written.contains(&(key, true)) && !r.observed.contains(&key),
+                    // The first round begins with what the frame has, the others with what was written last.
+                    nan: r
+                        .written
+                        .iter()
+                        .rev()
+                        .find(|w| w.0 == key)
+                        .is_some_and(|w| w.1)
+                        && !r.observed.contains(&key),
                     used: 0,
                 };
                 (at as u8, held)
@@ -189,6 +195,16 @@ impl Compiler<'_> {
         let list = self.deaths.get(self.at).into_iter().flatten();
         list.filter_map(slot)
             .any(|s| s.class == Class::W && s.vec == vec)
+    }
+
+    /// The operand of the present instruction that stands in a slot.
+    pub(super) fn operand(&self, slot: u32) -> Option<V> {
+        let inst = self.f.blocks.get(self.block)?.insts.get(self.at)?;
+        let here = |v: &V| {
+            let own = self.code.slots.get(*v as usize);
+            own.is_some_and(|s| s.vec == slot || s.pair == slot)
+        };
+        inst.s.iter().copied().find(here)
     }
 
     fn forget_register(&mut self, v: V) {

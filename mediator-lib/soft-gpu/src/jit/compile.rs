@@ -13,14 +13,14 @@ use super::memory::CodeMemory;
 use super::regs::{Regs, Snapshot, flush};
 use super::runtime::{EXIT_INTERPRET, Group, JitCode, State, call_guarded, call_handler};
 use crate::analysis::cfg::Cfg;
-use crate::analysis::liveness::{Bits, live_in};
+use crate::analysis::constants;
+use crate::analysis::liveness::Bits;
 use crate::analysis::normal::{normal, small_bytes};
 use crate::analysis::shapes::{Shapes, is_large};
 use crate::exec::alu::Isa;
-use crate::exec::float::ftz;
 use crate::exec::insn::{FunctionCode, Handler, Insn, NONE, Program};
 use crate::exec::warp::Warp;
-use crate::ir::{Alu, Func, Op, Source, V};
+use crate::ir::{Func, V};
 
 /// Most operations of a kernel that is compiled: bounds the time a launch waits for it.
 const MAX_INSNS: usize = 200_000;
@@ -70,8 +70,8 @@ pub(super) struct Compiler<'a> {
     pub(super) inherited: HashMap<u32, (Label, Snapshot)>,
     /// How often each block is jumped to.
     pub(super) reached: Vec<u32>,
-    /// Whose value each line and pair of the frame is.
-    pub(super) owners: HashMap<u32, V>,
+    /// Whose value each line and pair of the frame may be.
+    pub(super) owners: HashMap<u32, Vec<V>>,
     /// Registers that never hold a denormal.
     pub(super) normal: Bits,
     /// Registers whose bytes are all below 128.
@@ -125,7 +125,6 @@ pub fn compile(
     for (at, (code, (_, f))) in p.functions.iter().zip(functions).enumerate() {
         let cfg = Cfg::new(&f.blocks);
         let shapes = Shapes::new(f, &cfg, ntid, at == 0);
-        let live = live_in(f, &cfg);
         let consts = constants(f, code);
         let mut c = Compiler {
             a,
@@ -167,7 +166,7 @@ pub fn compile(
             barriers: false,
         };
         for b in 0..f.blocks.len() {
-            c.block(b, &cfg, &live);
+            c.block(b, &cfg, &shapes.live);
         }
         if let Some(&last) = code.block_pcs.last() {
             c.bind_leader(last);
@@ -204,36 +203,8 @@ pub fn compile(
 
 /// Slots of constants, and of registers that are only ever one.
 fn constants(f: &Func, code: &FunctionCode) -> HashMap<u32, u64> {
-    let source = |v: V| match f.vregs.get(v as usize)?.source {
-        Source::Const(c) => Some(c),
-        _ => None,
-    };
-    let mut values: Vec<Option<u64>> = (0..f.vregs.len() as V).map(source).collect();
-    let mut defined = vec![0u32; f.vregs.len()];
-    for i in f.blocks.iter().flat_map(|b| &b.insts) {
-        for &d in &i.d {
-            defined[d as usize] += 1;
-            let one = match (i.op, i.guard, i.s.first()) {
-                (Op::Alu(Alu::Mov32 | Alu::Mov64), None, Some(&s)) => source(s),
-                _ => None,
-            };
-            values[d as usize] = one.filter(|_| defined[d as usize] == 1);
-        }
-    }
-    for &p in &f.params {
-        values[p as usize] = None;
-    }
-    // Operands of `.ftz` operations: those of approximations are flushed first.
-    for i in f.blocks.iter().flat_map(|b| &b.insts) {
-        if let (Op::Alu(Alu::FtzF32), None, &[d], &[s]) = (i.op, i.guard, &i.d[..], &i.s[..])
-            && defined[d as usize] == 1
-            && let Some(c) = values[s as usize]
-        {
-            values[d as usize] = Some(ftz(f32::from_bits(c as u32)).to_bits().into());
-        }
-    }
     let mut slots = HashMap::new();
-    for (v, slot) in values.iter().zip(&code.slots) {
+    for (v, slot) in constants::of(f).iter().zip(&code.slots) {
         if let Some(c) = v {
             for s in [slot.pair, slot.vec] {
                 if s != NONE {

@@ -26,8 +26,7 @@ fn mode(bits: u32) -> Option<u8> {
 impl Compiler<'_> {
     /// The register `x` of a slot's line with denormals flushed: itself if it holds none, otherwise `t`.
     pub(super) fn flushed(&mut self, t: Z, x: Z, slot: u32) -> Z {
-        let owner = self.owners.get(&slot);
-        if owner.is_some_and(|&v| self.normal.has(v)) {
+        if self.operand(slot).is_some_and(|v| self.normal.has(v)) {
             return x;
         }
         self.flush_denormals(t, x);
@@ -223,8 +222,8 @@ impl Compiler<'_> {
             self.a.v2(op::VMOVDQA32, T1, z);
             let bias = self.a.word(0x8080_8080);
             let small = |slot| {
-                let owner = self.owners.get(&slot);
-                owner.is_some_and(|&v| self.small_bytes.has(v))
+                let operand = self.operand(slot);
+                operand.is_some_and(|v| self.small_bytes.has(v))
             };
             // Bytes below 128 may count as of either kind.
             let (sa, sb) = match (small(i.s[0]), small(i.s[1])) {

@@ -11,7 +11,7 @@ use super::scattered::{check_lanes, fetch_ahead, finish_lanes, gather_lanes, gat
 use crate::exec::access::{self, Form};
 use crate::exec::insn::{Insn, NONE};
 use crate::exec::memory::small;
-use crate::ir::{Access, Inst, Op};
+use crate::ir::{Access, Inst, Op, V};
 use crate::ptx::types::Space;
 
 /// Groups that a segment may have: each has a word of the stack, which says whether its check failed.
@@ -157,19 +157,20 @@ impl Compiler<'_> {
     }
 
     /// Later loads of neighbours that may be done together with this one: nothing between them writes memory, has to
-    /// come first, or uses the later one's result.
+    /// come first, or uses the place of the later one's result.
     fn partners(&self, i: &Insn, inst: &Inst, g: &LaneGroup) -> Vec<Part> {
         let mut list: Vec<Part> = Vec::new();
         let insts = &self.f.blocks[self.block].insts;
         let (Some(own), Some(address)) = (inst.d.first(), inst.s.first()) else {
             return list;
         };
+        let place = |v: &V| self.code.slots.get(*v as usize).map_or(NONE, |s| s.vec);
         if self.f.may_wait || own == address {
             return list;
         }
         let size = i64::from(g.bytes);
         let (mut lo, mut hi) = (i.imm, i.imm + size);
-        let mut taken = vec![*own];
+        let mut taken = vec![i.d[0]];
         for o in self.companions(i) {
             let Some(d) = insts[o.at].d.first() else {
                 continue;
@@ -181,19 +182,19 @@ impl Compiler<'_> {
                 || known
                 || (o.imm - i.imm) % size != 0
                 || d == address
-                || taken.contains(d)
+                || taken.contains(&o.d)
                 || self.paired.contains_key(&o.pc)
             {
                 continue;
             }
             let free = insts[self.at + 1..o.at].iter().all(|x| {
                 let pure = matches!(x.op, Op::Alu(_) | Op::Ld(_) | Op::Shfl(_));
-                let uses = x.d.contains(d) || x.s.contains(d);
-                pure && !uses && x.guard.is_none_or(|(p, _)| p != *d)
+                let uses = x.d.iter().chain(&x.s).any(|v| place(v) == o.d);
+                pure && !uses
             });
             if free {
                 (lo, hi) = (l, h);
-                taken.push(*d);
+                taken.push(o.d);
                 list.push(Part {
                     pc: o.pc,
                     imm: o.imm,

@@ -23,20 +23,17 @@ pub(super) fn reached(cfg: &Cfg, blocks: usize) -> Vec<u32> {
     count
 }
 
-/// Whose value each line and pair of a function's frame is.
-pub(super) fn owners(code: &FunctionCode) -> HashMap<u32, V> {
-    let mut map = HashMap::new();
+/// Whose value each line and pair of a function's frame may be.
+pub(super) fn owners(code: &FunctionCode) -> HashMap<u32, Vec<V>> {
+    let mut map: HashMap<u32, Vec<V>> = HashMap::new();
     for (v, s) in code.slots.iter().enumerate() {
         if s.class == Class::P {
             continue;
         }
-        if s.vec != NONE {
-            for line in 0..if s.class == Class::D { 4 } else { 2 } {
-                map.insert(s.vec + 64 * line, v as V);
-            }
-        }
-        if s.pair != NONE {
-            map.insert(s.pair, v as V);
+        let lines = if s.class == Class::D { 4 } else { 2 };
+        let vector = (0..lines).filter(|_| s.vec != NONE).map(|l| s.vec + 64 * l);
+        for key in vector.chain(Some(s.pair).filter(|p| *p != NONE)) {
+            map.entry(key).or_default().push(v as V);
         }
     }
     map
@@ -59,10 +56,10 @@ impl Compiler<'_> {
     /// Goes to a block that begins with what is in registers now.
     pub(super) fn hand_over(&mut self, b: usize, to: u32, falls: bool, live: &[Bits]) {
         let needed = |key: u32| {
-            let live = |v: &V| live.get(to as usize).is_some_and(|l| l.has(*v));
-            self.owners
-                .get(&key)
-                .is_none_or(|v| live(v) || self.shapes.masked(b, *v))
+            let live = |v: V| live.get(to as usize).is_some_and(|l| l.has(v));
+            let needs = |v: &V| live(*v) || self.shapes.masked(b, *v);
+            let owners = self.owners.get(&key);
+            owners.is_none_or(|list| list.iter().any(needs))
         };
         let held = self.regs.snapshot();
         let mut held: Snapshot = held.into_iter().filter(|(_, h)| needed(h.key)).collect();
