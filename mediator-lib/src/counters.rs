@@ -41,7 +41,14 @@ impl Moved {
     }
 }
 
-/// What is counted of one kernel.
+/// Adds to what one thread at a time adds to, and any may read: a locked addition takes as long as much of a small launch.
+fn add(count: &AtomicU64, more: u64) {
+    let sum = count.load(Ordering::Relaxed).wrapping_add(more);
+    count.store(sum, Ordering::Relaxed);
+}
+
+/// What is counted of one kernel. Its launches are counted by the session's worker or by the thread that does the
+/// session's work, which take turns.
 #[derive(Debug, Default)]
 pub struct KernelCount {
     launches: AtomicU64,
@@ -51,13 +58,13 @@ pub struct KernelCount {
 impl KernelCount {
     /// Counts one launch.
     pub fn launched(&self) {
-        self.launches.fetch_add(1, Ordering::Relaxed);
+        add(&self.launches, 1);
     }
 
     /// Adds the time that a launch took on the host's processors, by the clock.
     pub fn ran(&self, time: Duration) {
         let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        self.nanoseconds.fetch_add(nanoseconds, Ordering::Relaxed);
+        add(&self.nanoseconds, nanoseconds);
     }
 }
 
@@ -87,13 +94,13 @@ impl Counters {
     /// Counts one call.
     pub fn count(&self, opcode: Opcode) {
         if let Some(counter) = self.calls.get(opcode.row()) {
-            counter.fetch_add(1, Ordering::Relaxed);
+            add(counter, 1);
         }
     }
 
     /// Counts a call whose reply the guest waits for.
     pub fn waited(&self) {
-        self.waited.fetch_add(1, Ordering::Relaxed);
+        add(&self.waited, 1);
     }
 
     /// Counts copied bytes.

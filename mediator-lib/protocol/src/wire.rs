@@ -118,6 +118,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The next `count` bytes.
+    #[inline]
     pub fn raw(&mut self, count: usize) -> Result<&'a [u8], WireError> {
         let (now, later) = self.left.split_at_checked(count).ok_or(WireError::Short)?;
         self.left = later;
@@ -125,6 +126,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A count, bounded.
+    #[inline]
     pub fn count(&mut self, allowed: u64) -> Result<usize, WireError> {
         let count = u64::get(self)?;
         if count > allowed {
@@ -171,6 +173,7 @@ impl<T: Value> Arg for T {
     fn put_arg<'a>(view: T, w: &mut Writer<'a>) {
         view.put(w);
     }
+    #[inline]
     fn get_arg<'a>(r: &mut Reader<'a>) -> Result<T, WireError> {
         T::get(r)
     }
@@ -183,6 +186,7 @@ macro_rules! numbers {
             fn put(&self, w: &mut Writer<'_>) {
                 w.raw(&self.to_le_bytes());
             }
+            #[inline]
             fn get(r: &mut Reader<'_>) -> Result<$t, WireError> {
                 let mut raw = [0; size_of::<$t>()];
                 raw.copy_from_slice(r.raw(size_of::<$t>())?);
@@ -206,6 +210,7 @@ impl<T: Value + Copy + Default, const N: usize> Value for [T; N] {
     fn put(&self, w: &mut Writer<'_>) {
         self.iter().for_each(|v| v.put(w));
     }
+    #[inline]
     fn get(r: &mut Reader<'_>) -> Result<[T; N], WireError> {
         let mut out = [T::default(); N];
         for v in &mut out {
@@ -236,6 +241,7 @@ impl<const MAX: u64> Arg for Bytes<MAX> {
     fn put_arg<'a>(view: &'a [u8], w: &mut Writer<'a>) {
         w.bytes(view);
     }
+    #[inline]
     fn get_arg<'a>(r: &mut Reader<'a>) -> Result<&'a [u8], WireError> {
         let count = r.count(MAX)?;
         r.raw(count)
@@ -360,6 +366,7 @@ macro_rules! wire_ids {
             fn put(&self, w: &mut $crate::wire::Writer<'_>) {
                 self.0.put(w);
             }
+            #[inline]
             fn get(r: &mut $crate::wire::Reader<'_>) -> Result<Self, $crate::wire::WireError> {
                 Ok($name($crate::wire::Value::get(r)?))
             }

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
 
 use crate::analysis::constants;
 use crate::analysis::reuse::reuse;
@@ -16,7 +15,7 @@ use crate::exec::warp::LaneFault;
 use crate::ir::Func;
 use crate::jit::{self, JitCode};
 use crate::launch::{
-    CALL_BYTES, Fault, LaunchConfig, LaunchError, MAX_THREADS_PER_BLOCK, Plan, fault_error,
+    CALL_BYTES, Fault, LaunchConfig, LaunchError, MAX_THREADS_PER_BLOCK, Pace, Plan, fault_error,
 };
 use crate::lower::{Context, SharedVar, lower};
 use crate::ptx::ast::{InitValue, Pos, PtxModule, Symbol};
@@ -99,12 +98,6 @@ struct Refusal {
 /// Numbers of code, which are never used again.
 static NUMBERS: AtomicU64 = AtomicU64::new(1);
 
-/// Launches below this take less time than waking a helper for them.
-const SHORT_LAUNCH: Duration = Duration::from_micros(40);
-
-/// A launch that takes less need not be handed to another thread.
-const BRIEF_LAUNCH: Duration = Duration::from_micros(10);
-
 /// Executable code for one block size.
 #[derive(Debug)]
 pub(crate) struct Compiled {
@@ -114,8 +107,8 @@ pub(crate) struct Compiled {
     /// Launches of it so far.
     pub launches: AtomicU32,
     number: u64,
-    /// What a block takes of a thread, in nanoseconds, at least 1 once one has run.
-    block_time: AtomicU64,
+    /// How long its launches take.
+    pub pace: Pace,
     pub reference: Arc<Program>,
     pub static_shared: u32,
     pub local_bytes: u64,
@@ -464,7 +457,7 @@ impl Function {
             jit: OnceLock::new(),
             launches: AtomicU32::new(0),
             number: NUMBERS.fetch_add(1, Ordering::Relaxed),
-            block_time: AtomicU64::new(0),
+            pace: Pace::default(),
             reference,
             static_shared: self.shared().bytes,
             local_bytes: lowered.local_bytes,
@@ -521,34 +514,6 @@ impl Compiled {
     /// Its number among all code.
     pub fn number(&self) -> u64 {
         self.number
-    }
-
-    /// Notes how long one thread would have had with so many blocks.
-    pub fn took(&self, blocks: u64, time: Duration) {
-        let each = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX) / blocks.max(1);
-        let old = self.block_time.load(Ordering::Relaxed);
-        let new = if old == 0 {
-            each
-        } else {
-            old - old / 4 + each / 4
-        };
-        self.block_time.store(new.max(1), Ordering::Relaxed);
-    }
-
-    /// Whether so many blocks are soon done, by what earlier ones took.
-    pub fn is_short(&self, blocks: u64) -> bool {
-        self.takes_less(blocks, SHORT_LAUNCH)
-    }
-
-    /// Whether so many blocks are done before another thread would begin with them.
-    pub fn is_brief(&self, blocks: u64) -> bool {
-        self.takes_less(blocks, BRIEF_LAUNCH)
-    }
-
-    /// Whether so many blocks take less time than this, by what earlier ones took.
-    fn takes_less(&self, blocks: u64, time: Duration) -> bool {
-        let each = self.block_time.load(Ordering::Relaxed);
-        each > 0 && u128::from(each.saturating_mul(blocks)) < time.as_nanos()
     }
 
     /// Counts a launch; whether it is not the first.

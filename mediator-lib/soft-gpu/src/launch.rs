@@ -1,8 +1,10 @@
 //! Launching kernels.
 
 mod job;
+mod pace;
 mod plan;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -13,9 +15,10 @@ use crate::busy::Busy;
 use crate::exec::pool::Pool;
 use crate::exec::warp::FaultKind;
 use crate::function::Function;
-use crate::memory::AddressSpace;
+use crate::memory::{AddressSpace, Range, Snapshot};
 use crate::runtime::DeviceRuntime;
-use job::{Halted, Held, Job, Progress, Resident, Workspace};
+use job::{Halted, Held, Job, Memory, Progress, Resident, Workspace};
+pub(crate) use pace::Pace;
 pub(crate) use plan::Plan;
 
 /// Most threads of a block (CUDA C Programming Guide, "Technical Specifications").
@@ -303,13 +306,16 @@ impl Gpu {
             None
         };
         // After the workspace was made: it is one of the allocations that the kernel reaches.
-        let plan = Held::Owned(plan);
-        let mut job = self.job(space, f, plan, runtime, params, opts, abort)?;
+        let ranges = Held::Owned(space.snapshot().ranges);
+        let mut block = Vec::new();
+        lay_out(f, params, &mut block)?;
+        let (plan, params) = (Held::Owned(plan), Cow::Owned(block));
+        let mut job = self.job(space, f, plan, runtime, (params, ranges), opts, abort);
         job.fresh = fresh;
         job.resident = workspace.as_ref().map(Resident::new);
         // Waking a helper takes longer than a small launch.
         let total = job.plan.total;
-        let helpers = if job.plan.compiled.is_short(total) {
+        let helpers = if job.plan.compiled.pace.is_short(total) {
             0
         } else {
             (total - 1).min(self.threads() as u64) as usize
@@ -333,25 +339,38 @@ impl Gpu {
     /// its turn, or a little longer than a launch takes that is brief: the rest of it is left to whoever calls
     /// [`Rest::finish`]. So no kernel keeps this thread, not even one that waits for what the thread does next.
     ///
-    /// `prepared` is the function's, and `runtime` stands in place of that in `opts`.
+    /// `prepared` is the function's, `kept` the session's, and `runtime` stands in place of that in `opts`.
     #[allow(clippy::too_many_arguments, reason = "what a launch is made of")]
     pub fn begin(
         &self,
         space: &AddressSpace,
         f: &Arc<Function>,
-        prepared: &Prepared,
+        prepared: &mut Prepared,
+        kept: &mut Kept,
         runtime: &Arc<DeviceRuntime>,
         params: &[u8],
         opts: &LaunchOptions,
         abort: &Abort,
     ) -> Result<Begun, LaunchError> {
-        let plan = Held::Borrowed(&prepared.0);
-        let runtime = Held::Borrowed(runtime);
-        let job = self.job(space, f, plan, runtime, params, opts, abort)?;
-        match job.begin() {
+        lay_out(f, params, &mut kept.params)?;
+        let snapshot = kept.snapshot.take_if(|s| space.is_as_in(s));
+        let snapshot = &*kept
+            .snapshot
+            .insert(snapshot.unwrap_or_else(|| space.snapshot()));
+        let memory = (
+            Cow::Borrowed(&*kept.params),
+            Held::Borrowed(&snapshot.ranges),
+        );
+        let (plan, runtime) = (Held::Borrowed(&prepared.plan), Held::Borrowed(runtime));
+        let job = self.job(space, f, plan, runtime, memory, opts, abort);
+        match job.begin(&mut prepared.memory, snapshot.version) {
             None => {
                 let end = Instant::now();
-                self.busy.add(job.start, end);
+                kept.busy += end.saturating_duration_since(job.start);
+                if kept.busy >= BUSY_STEP {
+                    let busy = std::mem::take(&mut kept.busy);
+                    self.busy.add(end.checked_sub(busy).unwrap_or(end), end);
+                }
                 job.end(end, 1).map(Begun::Ended)
             }
             Some(halted) => Ok(Begun::Rest(Box::new(Rest {
@@ -369,21 +388,10 @@ impl Gpu {
         f: &'a Arc<Function>,
         plan: Held<'a, Plan>,
         runtime: Held<'a, DeviceRuntime>,
-        params: &[u8],
+        (params, ranges): (Cow<'a, [u8]>, Held<'a, [Range]>),
         opts: &LaunchOptions,
         abort: &'a Abort,
-    ) -> Result<Job<'a>, LaunchError> {
-        let bytes = f.param_bytes() as usize;
-        if params.len() > bytes {
-            return Err(LaunchError::InvalidConfig(format!(
-                "{} bytes of parameters, {} takes {bytes}",
-                params.len(),
-                f.name(),
-            )));
-        }
-        let mut block = Vec::with_capacity(bytes);
-        block.extend_from_slice(params);
-        block.resize(bytes, 0);
+    ) -> Job<'a> {
         if plan.prints {
             runtime.use_printf();
         }
@@ -400,13 +408,13 @@ impl Gpu {
             compiled.compile_jit(f);
         }
         let start = Instant::now();
-        Ok(Job {
+        Job {
             function: Held::Borrowed(f),
             jit,
             reference: opts.reference,
             config: *plan.config(),
-            params: block,
-            ranges: space.snapshot(),
+            params,
+            ranges,
             delta: space.host_delta(),
             space: space.number(),
             id: self.pool.next_launch(),
@@ -421,7 +429,7 @@ impl Gpu {
             resident: None,
             progress: Progress::default(),
             plan,
-        })
+        }
     }
 
     /// Refuses a cooperative grid whose blocks cannot all be in progress at once.
@@ -445,9 +453,56 @@ impl Gpu {
     }
 }
 
+/// A kernel's parameter block, of which `params` may leave away the end.
+fn lay_out(f: &Function, params: &[u8], block: &mut Vec<u8>) -> Result<(), LaunchError> {
+    let bytes = f.param_bytes() as usize;
+    if params.len() > bytes {
+        return Err(LaunchError::InvalidConfig(format!(
+            "{} bytes of parameters, {} takes {bytes}",
+            params.len(),
+            f.name(),
+        )));
+    }
+    block.clear();
+    block.extend_from_slice(params);
+    block.resize(bytes, 0);
+    Ok(())
+}
+
+/// Time of brief launches after which it is told of together: a thousandth of what [`Busy::percent`] looks back over.
+const BUSY_STEP: Duration = Duration::from_millis(1);
+
+/// What the launches of a session that [`Gpu::begin`] runs leave to the next one, whatever it runs.
+#[derive(Debug, Default)]
+pub struct Kept {
+    /// What the last one reached.
+    snapshot: Option<Snapshot>,
+    /// For parameters.
+    params: Vec<u8>,
+    /// Time of launches that nobody was told of yet.
+    busy: Duration,
+}
+
 /// A kernel that is compiled and checked for launches of one configuration.
-#[derive(Clone, Debug)]
-pub struct Prepared(Arc<Plan>);
+pub struct Prepared {
+    plan: Arc<Plan>,
+    /// From the last launch by [`Gpu::begin`].
+    memory: Option<Memory>,
+}
+
+impl From<Arc<Plan>> for Prepared {
+    fn from(plan: Arc<Plan>) -> Prepared {
+        Prepared { plan, memory: None }
+    }
+}
+
+impl fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Prepared")
+            .field("plan", &self.plan)
+            .finish_non_exhaustive()
+    }
+}
 
 impl Prepared {
     /// Prepares launches of a kernel. `runtime` is that of their context.
@@ -460,22 +515,32 @@ impl Prepared {
         runtime: &DeviceRuntime,
     ) -> Result<Prepared, LaunchError> {
         let (plan, _) = f.plan(config, runtime.stack_bytes())?;
-        Ok(Prepared(plan))
+        Ok(plan.into())
     }
 
     /// What the last launch of a kernel was prepared with.
     pub fn of_last_launch(f: &Function) -> Option<Prepared> {
-        f.recent_plan().map(Prepared)
+        f.recent_plan().map(Prepared::from)
     }
 
     /// Whether it is for such launches.
     pub fn is_for(&self, config: &LaunchConfig, runtime: &DeviceRuntime) -> bool {
-        self.0.is_for(config, runtime.stack_bytes())
+        self.plan.is_for(config, runtime.stack_bytes())
+    }
+
+    /// Whether it holds memory for the next launch.
+    pub fn holds_memory(&self) -> bool {
+        self.memory.is_some()
+    }
+
+    /// Lets go of that memory.
+    pub fn release(&mut self) {
+        self.memory = None;
     }
 
     /// Whether a launch, by what earlier ones took, is over sooner than another thread would begin with it.
     pub fn is_brief(&self) -> bool {
-        self.0.compiled.is_brief(self.0.total)
+        self.plan.compiled.pace.is_brief(self.plan.total)
     }
 }
 
@@ -509,7 +574,10 @@ impl Job<'_> {
     /// Notes how long it took on so many threads; gives its result.
     fn end(&self, end: Instant, threads: u32) -> Result<LaunchStats, LaunchError> {
         let time = end.saturating_duration_since(self.start);
-        self.plan.compiled.took(self.plan.total, time * threads);
+        self.plan
+            .compiled
+            .pace
+            .took(self.plan.total, time * threads);
         self.result(end)
     }
 }

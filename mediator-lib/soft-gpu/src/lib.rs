@@ -42,8 +42,8 @@ pub use exec::alu::Isa;
 pub use function::{Function, Param};
 pub use image::{ImageError, PtxImage, ptx_images};
 pub use launch::{
-    Abort, Begun, Fault, Gpu, Jit, LaunchConfig, LaunchError, LaunchOptions, LaunchStats, Prepared,
-    Rest,
+    Abort, Begun, Fault, Gpu, Jit, Kept, LaunchConfig, LaunchError, LaunchOptions, LaunchStats,
+    Prepared, Rest,
 };
 pub use link::{InputKind, LinkError, Linker};
 pub use memory::{AccessError, AddressSpace, AllocError};

@@ -73,8 +73,26 @@ struct State {
     live: BTreeMap<u64, u64>,
     free: FreeRanges,
     used: u64,
-    /// What the launches see, with the unified memory's version.
-    snapshot: Option<(u64, Arc<[Range]>)>,
+    /// What the launches see.
+    snapshot: Option<Snapshot>,
+}
+
+/// All memory of a space, sorted by address, as it was at some time.
+#[derive(Clone, Debug)]
+pub(crate) struct Snapshot {
+    /// Number of the space.
+    space: u64,
+    /// When that was.
+    pub version: Version,
+    /// The memory.
+    pub ranges: Arc<[Range]>,
+}
+
+/// Changes of what a space, and its session beside it, have until some time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Version {
+    own: u64,
+    unified: u64,
 }
 
 /// The memory of one context, and a view of what its session has beside it.
@@ -84,6 +102,15 @@ pub struct AddressSpace {
     region: Region,
     limit: u64,
     state: RwLock<State>,
+    /// Changes with every change of what is allocated, under the lock.
+    version: AtomicU64,
+}
+
+impl State {
+    fn changed(&mut self, version: &AtomicU64) {
+        self.snapshot = None;
+        version.fetch_add(1, Ordering::Release);
+    }
 }
 
 impl AddressSpace {
@@ -114,6 +141,7 @@ impl AddressSpace {
             region,
             limit: limit_bytes,
             state: RwLock::new(state),
+            version: AtomicU64::new(0),
         })
     }
 
@@ -157,7 +185,7 @@ impl AddressSpace {
         };
         s.live.insert(start, bytes);
         s.used += bytes;
-        s.snapshot = None;
+        s.changed(&self.version);
         Ok(start)
     }
 
@@ -169,7 +197,7 @@ impl AddressSpace {
             return Err(AccessError { addr, bytes: 0 });
         };
         s.used -= bytes;
-        s.snapshot = None;
+        s.changed(&self.version);
         self.discard(addr, bytes);
         s.free
             .give(addr, bytes.next_multiple_of(MIN_ALIGN) + GUARD_BYTES);
@@ -221,16 +249,28 @@ impl AddressSpace {
         0
     }
 
-    /// All memory, sorted by address, as a launch sees it.
-    pub(crate) fn snapshot(&self) -> Arc<[Range]> {
-        // Read before the ranges: a change in between makes the next launch look again.
-        let version = self.unified.version();
-        if let Some((of, ranges)) = &self.state().snapshot
-            && *of == version
+    fn version(&self) -> Version {
+        Version {
+            own: self.version.load(Ordering::Acquire),
+            unified: self.unified.version(),
+        }
+    }
+
+    /// Whether nothing has changed since: without a lock, because a small launch takes no longer than some locks.
+    pub(crate) fn is_as_in(&self, snapshot: &Snapshot) -> bool {
+        snapshot.space == self.number && snapshot.version == self.version()
+    }
+
+    /// All memory as a launch sees it.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        if let Some(snapshot) = &self.state().snapshot
+            && self.is_as_in(snapshot)
         {
-            return ranges.clone();
+            return snapshot.clone();
         }
         let mut s = self.state_mut();
+        // Read before the ranges: a change in between makes the next launch look again.
+        let version = self.version();
         let mut list = self.unified.ranges();
         list.extend(s.live.iter().map(|(&base, &bytes)| Range {
             base,
@@ -238,9 +278,13 @@ impl AddressSpace {
             writable: true,
         }));
         list.sort_unstable_by_key(|r| r.base);
-        let list: Arc<[Range]> = list.into();
-        s.snapshot = Some((version, list.clone()));
-        list
+        let snapshot = Snapshot {
+            space: self.number,
+            version,
+            ranges: list.into(),
+        };
+        s.snapshot = Some(snapshot.clone());
+        snapshot
     }
 
     /// What the session has beside this space.

@@ -5,7 +5,9 @@ mod common;
 
 use common::{Device, devices};
 use std::sync::Arc;
-use vgpu_soft_gpu::{Abort, Begun, LaunchConfig, LaunchError, LaunchOptions, Prepared};
+use vgpu_soft_gpu::{
+    Abort, Begun, DeviceRuntime, Function, Kept, LaunchConfig, LaunchError, LaunchOptions, Prepared,
+};
 
 const TEXT: &str = ".version 8.0\n.target sm_80\n.address_size 64\n
     // Each block waits until the word at p is not 0, and adds 1 to the word at q.
@@ -19,7 +21,74 @@ const TEXT: &str = ".version 8.0\n.target sm_80\n.address_size 64\n
         .reg .b64 %p; .reg .b64 %q; .reg .b32 %r; .reg .pred %c;
         ld.param.u64 %p, [p]; ld.param.u64 %q, [q];
         L: bar.sync 0; ld.volatile.global.u32 %r, [%p]; setp.eq.u32 %c, %r, 0; @%c bra L;
-        red.global.add.u32 [%q], 1; ret; }";
+        red.global.add.u32 [%q], 1; ret; }
+    // Each thread adds what it finds at p and in shared and local memory, which it leaves behind, to its word at q.
+    .visible .entry adds(.param .u64 p, .param .u64 q) {
+        .reg .b64 %p; .reg .b64 %q; .reg .b64 %o; .reg .b32 %r<5>; .shared .b32 s[64]; .local .b32 l;
+        ld.param.u64 %p, [p]; ld.param.u64 %q, [q];
+        mov.u32 %r0, %tid.x; mul.wide.u32 %o, %r0, 4; add.u64 %q, %q, %o;
+        ld.global.u32 %r1, [%p]; ld.global.u32 %r2, [%q]; add.u32 %r2, %r2, %r1;
+        mov.u64 %o, s; cvt.u32.u64 %r3, %o; shl.b32 %r0, %r0, 2; add.u32 %r3, %r3, %r0;
+        ld.shared.u32 %r4, [%r3]; add.u32 %r2, %r2, %r4; st.shared.u32 [%r3], %r2;
+        ld.local.u32 %r4, [l]; add.u32 %r2, %r2, %r4; st.local.u32 [l], %r2;
+        st.global.u32 [%q], %r2; ret; }
+    .visible .entry grids(.param .u64 p, .param .u64 q) {
+        .reg .b64 %q; .reg .b64 %g;
+        ld.param.u64 %q, [q]; mov.u64 %g, %gridid; st.global.u64 [%q], %g; ret; }";
+
+fn options(d: &Device) -> LaunchOptions {
+    LaunchOptions {
+        reference: d.reference,
+        jit: d.jit,
+        ..LaunchOptions::default()
+    }
+}
+
+/// Launches of a kernel with a block of 64 threads, one after the other, each with what the last one left.
+struct Series<'a> {
+    d: &'a Device,
+    f: Arc<Function>,
+    runtime: Arc<DeviceRuntime>,
+    prepared: Prepared,
+    kept: Kept,
+}
+
+impl Series<'_> {
+    fn new<'a>(d: &'a Device, kernel: &str) -> Series<'a> {
+        let f = d.module.function(kernel).unwrap();
+        let runtime = Arc::default();
+        let config = LaunchConfig {
+            grid: [1; 3],
+            block: [64, 1, 1],
+            dynamic_shared_bytes: 0,
+        };
+        Series {
+            d,
+            prepared: Prepared::new(&f, &config, &runtime).unwrap(),
+            f,
+            runtime,
+            kept: Kept::default(),
+        }
+    }
+
+    fn launch(&mut self, at: [u64; 2]) -> Result<(), LaunchError> {
+        let params: Vec<u8> = at.iter().flat_map(|at| at.to_le_bytes()).collect();
+        let begun = self.d.gpu.begin(
+            &self.d.space,
+            &self.f,
+            &mut self.prepared,
+            &mut self.kept,
+            &self.runtime,
+            &params,
+            &options(self.d),
+            &Abort::new(),
+        )?;
+        match begun {
+            Begun::Ended(_) => Ok(()),
+            Begun::Rest(rest) => rest.finish(&self.d.gpu).map(drop),
+        }
+    }
+}
 
 fn begin(
     d: &Device,
@@ -33,17 +102,22 @@ fn begin(
         block: [64, 1, 1],
         dynamic_shared_bytes: 0,
     };
-    let options = LaunchOptions {
-        reference: d.reference,
-        jit: d.jit,
-        ..LaunchOptions::default()
-    };
+    let options = options(d);
     let params: Vec<u8> = at.iter().flat_map(|at| at.to_le_bytes()).collect();
     let f = d.module.function(kernel).unwrap();
     let runtime = Arc::default();
-    let prepared = Prepared::new(&f, &config, &runtime).unwrap();
-    let gpu = &d.gpu;
-    gpu.begin(&d.space, &f, &prepared, &runtime, &params, &options, abort)
+    let mut prepared = Prepared::new(&f, &config, &runtime).unwrap();
+    let (gpu, kept) = (&d.gpu, &mut Kept::default());
+    gpu.begin(
+        &d.space,
+        &f,
+        &mut prepared,
+        kept,
+        &runtime,
+        &params,
+        &options,
+        abort,
+    )
 }
 
 /// The words that a kernel waits for and that it counts in, at their addresses.
@@ -121,5 +195,70 @@ fn a_fault_is_told_as_of_any_launch() {
             matches!(failed, Some(LaunchError::IllegalAddress(_))),
             "{failed:?}"
         );
+    }
+}
+
+#[test]
+fn a_launch_finds_nothing_of_the_one_before_but_in_device_memory() {
+    for d in &devices(TEXT) {
+        let mut series = Series::new(d, "adds");
+        let [one, two] = [1u32, 2].map(|word| d.upload(&[word]));
+        let sums = [0, 1].map(|_| d.upload(&[0u32; 64]));
+        // Other parameters each time.
+        for n in 0..6 {
+            let from = if n % 3 == 0 { one } else { two };
+            series.launch([from, sums[n % 2]]).unwrap();
+            assert!(series.prepared.holds_memory());
+            if n == 4 {
+                series.prepared.release();
+            }
+        }
+        assert_eq!(d.download::<u32>(sums[0], 64), [1 + 2 + 2; 64]);
+        assert_eq!(d.download::<u32>(sums[1], 64), [2 + 1 + 2; 64]);
+    }
+}
+
+#[test]
+fn each_launch_has_a_number_of_its_own() {
+    for d in &devices(TEXT) {
+        let mut series = Series::new(d, "grids");
+        let at = d.upload(&[0u64]);
+        let numbers: Vec<u64> = (0..3)
+            .map(|_| {
+                series.launch([0, at]).unwrap();
+                d.download(at, 1)[0]
+            })
+            .collect();
+        assert!(numbers.is_sorted_by(|a, b| a < b), "{numbers:?}");
+    }
+}
+
+#[test]
+fn memory_is_reached_from_its_allocation_until_it_is_freed() {
+    for d in &devices(TEXT) {
+        let mut series = Series::new(d, "adds");
+        let (word, sums) = (d.upload(&[1u32]), d.upload(&[0u32; 64]));
+        let illegal = |result| {
+            assert!(
+                matches!(result, Err(LaunchError::IllegalAddress(_))),
+                "{result:?}"
+            )
+        };
+        for _ in 0..2 {
+            series.launch([word, sums]).unwrap();
+        }
+        d.space.free(sums).unwrap();
+        illegal(series.launch([word, sums]));
+        // A fault leaves nothing to the next one, and neither does it end it.
+        assert!(!series.prepared.holds_memory());
+        assert_eq!(d.upload(&[5u32; 64]), sums, "the same place");
+        for _ in 0..2 {
+            series.launch([word, sums]).unwrap();
+        }
+        assert_eq!(d.download::<u32>(sums, 64), [7; 64]);
+        // Half as long.
+        d.space.free(sums).unwrap();
+        assert_eq!(d.upload(&[0u32; 32]), sums);
+        illegal(series.launch([word, sums]));
     }
 }

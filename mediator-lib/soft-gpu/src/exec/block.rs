@@ -132,6 +132,7 @@ pub enum BlockError {
 pub struct BlockRunner {
     registers: Region,
     register_bytes: usize,
+    owner: Owner,
     local: Region,
     shared: Region,
     caches: Vec<Cache>,
@@ -176,8 +177,8 @@ impl Drop for BlockRunner {
 
 // SAFETY: what its warps point to is either its own and moves with it without moving in memory (regions,
 // the elements of vectors, the nodes of lanes' frames, whose reference counts are all in its warps), or
-// belongs to the launch, which outlives it, and may be used by any thread: code, allocations, parameters
-// and system calls.
+// belongs to the launch, and may be used by any thread: code, allocations, parameters and system calls. A
+// launch outlives its use; the next one replaces what its warps point to before they run (`again`).
 unsafe impl Send for BlockRunner {}
 
 impl Warp {
@@ -216,6 +217,7 @@ impl BlockRunner {
         Ok(BlockRunner {
             registers: Region::registers(register_bytes * warps, s.owner)?,
             register_bytes,
+            owner: s.owner,
             local: Region::new(s.local_bytes as usize * LANES * warps)?,
             shared: Region::new(s.shared_bytes as usize)?,
             caches: vec![Cache::default(); s.program.caches as usize],
@@ -402,7 +404,7 @@ impl BlockRunner {
     /// turned out to run for long.
     fn compiled<'a>(&mut self, s: &LaunchShared<'a>, long: bool) -> Option<&'a JitCode> {
         let code = (s.jit)(long)?;
-        if self.jit_ranges.is_empty() {
+        if self.jit_ranges.is_empty() && self.known.is_none() {
             (self.known, self.jit_ranges) = ranges::take(s, code);
             for w in &mut self.warps {
                 w.jit.ranges = self.jit_ranges.as_mut_ptr() as usize;

@@ -185,6 +185,15 @@ impl Region {
         self.at.as_ptr()
     }
 
+    /// Makes it zeros again.
+    pub fn clear(&mut self) {
+        // Filling nothing at an address without memory may take longer than a small launch (a masked store).
+        if self.bytes > 0 {
+            // SAFETY: the region has so many bytes, which nobody refers to while it is borrowed to be changed.
+            unsafe { std::ptr::write_bytes(self.at.as_ptr(), 0, self.bytes) };
+        }
+    }
+
     /// Its size.
     pub fn bytes(&self) -> usize {
         self.bytes

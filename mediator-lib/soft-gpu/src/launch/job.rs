@@ -1,5 +1,6 @@
 //! One launch on its way: which of its blocks have run, and what went wrong.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,7 +15,7 @@ use crate::exec::insn::Program;
 use crate::exec::pool::Work;
 use crate::exec::region::Owner;
 use crate::function::Function;
-use crate::memory::{AddressSpace, Range};
+use crate::memory::{AddressSpace, Range, Version};
 use crate::runtime::DeviceRuntime;
 
 /// The workspace of a cooperative grid, in bytes.
@@ -29,6 +30,9 @@ const MAX_SHARE: u64 = 64;
 /// warps of one may go on: a warp may stop at a barrier again and again.
 const BEGIN_TIME: Duration = Duration::from_micros(20);
 const BEGIN_RUNS: u32 = 256;
+
+/// Most memory of a block that is kept for the next launch, in bytes.
+const MAX_KEPT_BYTES: usize = 512 << 10;
 
 /// What a launch uses: by reference where the launch is over before its caller returns, because counting references
 /// takes as long as much of a small launch.
@@ -63,8 +67,8 @@ pub(super) struct Job<'a> {
     pub jit: Jit,
     pub reference: bool,
     pub config: LaunchConfig,
-    pub params: Vec<u8>,
-    pub ranges: Arc<[Range]>,
+    pub params: Cow<'a, [u8]>,
+    pub ranges: Held<'a, [Range]>,
     pub delta: usize,
     /// The number of the memory.
     pub space: u64,
@@ -103,12 +107,23 @@ impl Default for Progress {
     }
 }
 
-/// A block that has begun, or the memory of the last one where it has ended, and the blocks of the grid from
-/// `next` on, which have not.
+/// A launch of which a part is left, with the memory of the block that has begun, or of the last one.
 pub(super) struct Halted {
-    runner: BlockRunner,
+    runner: Box<BlockRunner>,
+    left: Left,
+}
+
+/// A block that has begun and not ended, and the blocks of the grid from `next` on, which have not begun.
+struct Left {
     block: Option<u64>,
     next: u64,
+}
+
+/// The memory of a block of a launch that has ended, for the next one of the same plan.
+pub(super) struct Memory {
+    runner: Box<BlockRunner>,
+    /// What the kernel could reach.
+    reached: Version,
 }
 
 /// Blocks of a cooperative grid that nobody runs just now, with their numbers.
@@ -166,8 +181,8 @@ impl Job<'_> {
             jit: self.jit,
             reference: self.reference,
             config: self.config,
-            params: self.params,
-            ranges: self.ranges,
+            params: Cow::Owned(self.params.into_owned()),
+            ranges: self.ranges.own(),
             delta: self.delta,
             space: self.space,
             id: self.id,
@@ -335,7 +350,7 @@ impl Job<'_> {
                 place = self.after(place);
             }
         }
-        progress.deopts.fetch_add(runner.deopts, Ordering::Relaxed);
+        self.deopted(&runner);
     }
 
     /// Blocks of a cooperative grid by turns: first each is started, then the one that has waited longest
@@ -368,9 +383,7 @@ impl Job<'_> {
                 one
             };
             match runner.proceed(shared, u32::MAX) {
-                Ok(true) => {
-                    progress.deopts.fetch_add(runner.deopts, Ordering::Relaxed);
-                }
+                Ok(true) => self.deopted(&runner),
                 Ok(false) => lock().push_back((n, runner)),
                 Err(why) => return self.stopped(n, shared.program, why),
             }
@@ -379,22 +392,38 @@ impl Job<'_> {
 
     /// Runs blocks one after the other on this thread. Returns what is left where one of them has used up its
     /// turn, and may wait for something outside of the launch, or they take long.
-    pub fn begin(&self) -> Option<Halted> {
+    ///
+    /// `memory` is that of the plan's last launch, and becomes this one's where that comes to its end. The kernel
+    /// reaches what it could reach then if that was the same version.
+    pub fn begin(&self, memory: &mut Option<Memory>, reached: Version) -> Option<Halted> {
         self.guarded(None, || {
-            self.shared(|shared| self.one_by_one(shared, self.runner(shared, 0)?, 0, true))
+            self.shared(|shared| {
+                let mut runner = match memory.take() {
+                    Some(last) if last.runner.is_of(shared.owner) => {
+                        let Memory { mut runner, .. } = last;
+                        runner.again(shared, last.reached == reached);
+                        runner
+                    }
+                    _ => Box::new(self.runner(shared, 0)?),
+                };
+                if let Some(left) = self.one_by_one(shared, &mut runner, 0, true) {
+                    return Some(Halted { runner, left });
+                }
+                let failed = self.progress.failed.load(Ordering::Relaxed);
+                if !failed && runner.held().is_some_and(|bytes| bytes <= MAX_KEPT_BYTES) {
+                    *memory = Some(Memory { runner, reached });
+                }
+                None
+            })
         })
     }
 
     /// Runs what [`Job::begin`] has left.
     pub fn finish(&self, halted: Halted) {
-        let Halted {
-            mut runner,
-            block,
-            next,
-        } = halted;
+        let Halted { mut runner, left } = halted;
         self.guarded((), || {
             self.shared(|shared| {
-                if let Some(n) = block {
+                if let Some(n) = left.block {
                     let done = loop {
                         match runner.proceed(shared, u32::MAX) {
                             Ok(false) => {}
@@ -406,7 +435,7 @@ impl Job<'_> {
                         return self.stopped(n, shared.program, why);
                     }
                 }
-                self.one_by_one(shared, runner, next, false);
+                self.one_by_one(shared, &mut runner, left.next, false);
             });
         });
     }
@@ -414,22 +443,16 @@ impl Job<'_> {
     fn one_by_one(
         &self,
         shared: &LaunchShared<'_>,
-        mut runner: BlockRunner,
+        runner: &mut BlockRunner,
         first: u64,
         briefly: bool,
-    ) -> Option<Halted> {
+    ) -> Option<Left> {
         let total = self.plan.total;
         let mut place = self.place(first);
         for n in first..total {
-            let left = |runner, block, next| {
-                Some(Halted {
-                    runner,
-                    block,
-                    next,
-                })
-            };
+            let left = |block, next| Some(Left { block, next });
             if briefly && n > first && self.start.elapsed() >= BEGIN_TIME {
-                return left(runner, None, n);
+                return left(None, n);
             }
             if self.is_aborted() {
                 self.fail(u64::MAX, LaunchError::Aborted);
@@ -446,7 +469,7 @@ impl Job<'_> {
             };
             match ran {
                 Ok(true) => {}
-                Ok(false) => return left(runner, Some(n), n + 1),
+                Ok(false) => return left(Some(n), n + 1),
                 Err(why) => {
                     self.stopped(n, shared.program, why);
                     return None;
@@ -454,10 +477,15 @@ impl Job<'_> {
             }
             place = self.after(place);
         }
-        self.progress
-            .deopts
-            .fetch_add(runner.deopts, Ordering::Relaxed);
+        self.deopted(runner);
         None
+    }
+
+    fn deopted(&self, runner: &BlockRunner) {
+        if runner.deopts > 0 {
+            let deopts = &self.progress.deopts;
+            deopts.fetch_add(runner.deopts, Ordering::Relaxed);
+        }
     }
 
     /// A panic is a defect of ours; it ends the launch and nothing else.

@@ -8,6 +8,7 @@
 //! Short operations that follow one another, such as a stream of small kernels, are taken out
 //! together ([`Chain`]): the lock is taken once for all of them.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -44,6 +45,8 @@ const ORDER_BYTES: usize = 8;
 /// See the module's documentation.
 pub struct Engine {
     shared: Arc<Shared>,
+    /// The number of the last operation. Only one thread submits.
+    last: Cell<u64>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -74,6 +77,7 @@ struct State {
     looking: Vec<u64>,
     /// Bytes that the operations hold.
     bytes: usize,
+    /// The last operation that was not [`Engine::run_here`]'s from its beginning to its end.
     submitted: u64,
     /// The engine's thread has nothing to do.
     sleeping: bool,
@@ -216,7 +220,8 @@ impl Shared {
 
     fn complete_locked(&self, state: &mut State, number: u64) {
         state.finish(number);
-        self.floor.store(state.floor(), Ordering::Release);
+        // What was run beside the queue may have later numbers than anything that was in it.
+        self.floor.fetch_max(state.floor(), Ordering::Release);
         self.full.store(state.is_full(), Ordering::Release);
         if state.waiters > 0 {
             self.done.notify_all();
@@ -275,6 +280,7 @@ impl Engine {
         });
         Ok(Engine {
             shared,
+            last: Cell::new(0),
             thread: Some(thread),
         })
     }
@@ -290,8 +296,7 @@ impl Engine {
         while state.is_full() && !state.ended && !shared.waker.is_on() {
             state = self.sleep(state);
         }
-        state.submitted += 1;
-        let number = state.submitted;
+        let number = self.next(&mut state);
         let mut before = 0;
         for earlier in after {
             if *earlier != number
@@ -313,10 +318,19 @@ impl Engine {
         number
     }
 
+    /// The number of an operation that is being submitted.
+    fn next(&self, state: &mut State) -> u64 {
+        let number = self.last.get() + 1;
+        self.last.set(number);
+        state.submitted = number;
+        number
+    }
+
     /// True where nothing is queued and nothing runs. Only the thread that submits can change that.
     pub fn is_idle(&self) -> bool {
-        let state = self.shared.lock();
-        state.pending.is_empty() && !state.ended
+        let shared = &self.shared;
+        // Without the lock, which takes as long as much of a small launch.
+        shared.floor.load(Ordering::Acquire) == self.last.get() && !shared.abort.is_set()
     }
 
     /// Does work in the calling thread, which is the one that submits; the engine is idle, so that nothing runs
@@ -335,13 +349,15 @@ impl Engine {
             panicked(ctx);
             None
         });
-        let mut state = shared.lock();
-        state.submitted += 1;
-        let number = state.submitted;
         let Some(work) = rest else {
+            let number = self.last.get() + 1;
+            self.last.set(number);
+            // The engine's thread stores it when it has done what is queued: nothing is.
             shared.floor.store(number, Ordering::Release);
             return (number, false);
         };
+        let mut state = shared.lock();
+        let number = self.next(&mut state);
         let op = Op {
             ctx: Arc::clone(ctx),
             work,

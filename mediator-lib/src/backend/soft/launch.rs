@@ -11,6 +11,9 @@ use super::op::{self, Work};
 use super::order::Place;
 use super::session::{FunctionEntry, SoftSession};
 
+/// Most functions that hold memory for their next launch: with what each may hold it bounds what a session does.
+const MAX_HOLDERS: usize = 16;
+
 impl SoftSession {
     /// `cuLaunchKernel`, and `cuLaunchCooperativeKernel`: of that, no more blocks than are in progress at once.
     pub(super) fn launch(
@@ -42,13 +45,40 @@ impl SoftSession {
             }
         }
         if !cooperative && self.recording.is_none() && self.engine.is_idle() {
-            let runtime = &self.contexts.get(owner)?.shared.runtime;
+            let context = self.contexts.get_mut(owner)?;
+            let runtime = &context.shared.runtime;
             let fits = |p: &Prepared| p.is_for(&config, runtime);
             if !entry.prepared.as_ref().is_some_and(fits) {
                 entry.prepared = Prepared::of_last_launch(&entry.function).filter(fits);
             }
-            if entry.prepared.as_ref().is_some_and(Prepared::is_brief) {
-                return self.launch_here(owner, function, stream, params);
+            if let Some(prepared) = entry.prepared.as_mut().filter(|p| p.is_brief()) {
+                let launch = op::Launch {
+                    ctx: &context.shared,
+                    function: &entry.function,
+                    count: &entry.count,
+                    prepared,
+                    kept: &mut self.kept,
+                    params,
+                };
+                let priority = match stream {
+                    StreamId(0) => 0,
+                    id => self.streams.get(id)?.priority,
+                };
+                // It has run, or begun, when this returns.
+                let (number, left) =
+                    self.engine
+                        .run_here(&context.shared, priority, |gpu, abort| {
+                            op::begin(launch, gpu, abort)
+                        });
+                let place = Place::Stream(stream);
+                let order = &mut context.order;
+                if left {
+                    // It is in flight, and follows nothing, for nothing else was.
+                    order.before(place, &mut self.streams, &self.engine, &mut self.before)?;
+                }
+                order.added(place, &mut self.streams, number)?;
+                self.bound_memory(function);
+                return Ok(());
             }
         }
         let work = Work::Launch {
@@ -64,42 +94,19 @@ impl SoftSession {
 }
 
 impl SoftSession {
-    /// Launches a kernel that is prepared and brief, in this thread: it has run, or begun, when this returns.
-    fn launch_here(
-        &mut self,
-        owner: CtxId,
-        function: FunctionId,
-        stream: StreamId,
-        params: &[u8],
-    ) -> Result<(), Status> {
-        let entry = self.functions.get(function)?;
-        let prepared = entry.prepared.as_ref().ok_or(Status::ERROR_UNKNOWN)?;
-        let context = self.contexts.get_mut(owner)?;
-        let priority = match stream {
-            StreamId(0) => 0,
-            id => self.streams.get(id)?.priority,
-        };
-        let (number, left) = self
-            .engine
-            .run_here(&context.shared, priority, |gpu, abort| {
-                let (function, count) = (&entry.function, &entry.count);
-                op::begin(
-                    &context.shared,
-                    function,
-                    prepared,
-                    count,
-                    params,
-                    gpu,
-                    abort,
-                )
-            });
-        let place = Place::Stream(stream);
-        if left {
-            // It is in flight, and follows nothing, for nothing else was.
-            let order = &mut context.order;
-            order.before(place, &mut self.streams, &self.engine, &mut self.before)?;
+    /// A function has run in this thread: where too many hold memory, the one lets go of it that has it for longest.
+    fn bound_memory(&mut self, function: FunctionId) {
+        if self.holders.contains(&function) {
+            return;
         }
-        context.order.added(place, &mut self.streams, number)
+        self.holders.push_back(function);
+        if self.holders.len() > MAX_HOLDERS
+            && let Some(first) = self.holders.pop_front()
+            && let Ok(entry) = self.functions.get_mut(first)
+            && let Some(prepared) = &mut entry.prepared
+        {
+            prepared.release();
+        }
     }
 }
 

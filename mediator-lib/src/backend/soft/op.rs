@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use vgpu_protocol::Status;
 use vgpu_protocol::calls::ArenaSpan;
 use vgpu_soft_gpu::{
-    Abort, Begun, Function, Gpu, Jit, LaunchConfig, LaunchError, LaunchOptions, LaunchStats,
+    Abort, Begun, Function, Gpu, Jit, Kept, LaunchConfig, LaunchError, LaunchOptions, LaunchStats,
     Module, Prepared, Rest,
 };
 
@@ -347,23 +347,35 @@ fn fill(
     Ok(())
 }
 
+/// A launch of a kernel for this thread.
+pub struct Launch<'a> {
+    pub ctx: &'a Context,
+    pub function: &'a Arc<Function>,
+    pub count: &'a Arc<KernelCount>,
+    pub prepared: &'a mut Prepared,
+    pub kept: &'a mut Kept,
+    pub params: &'a [u8],
+}
+
 /// Runs a kernel on this thread, unless it takes long: gives what is left of it then.
-pub fn begin(
-    ctx: &Context,
-    function: &Arc<Function>,
-    prepared: &Prepared,
-    count: &Arc<KernelCount>,
-    params: &[u8],
-    gpu: &Gpu,
-    abort: &Abort,
-) -> Option<Work> {
+pub fn begin(launch: Launch<'_>, gpu: &Gpu, abort: &Abort) -> Option<Work> {
+    let Launch {
+        ctx,
+        function,
+        count,
+        prepared,
+        kept,
+        params,
+    } = launch;
     count.launched();
     let options = LaunchOptions {
         time_limit: time_limit(),
         ..execution()
     };
     let (space, runtime) = (&ctx.space, &ctx.runtime);
-    let begun = gpu.begin(space, function, prepared, runtime, params, &options, abort);
+    let begun = gpu.begin(
+        space, function, prepared, kept, runtime, params, &options, abort,
+    );
     let result = match begun {
         Ok(Begun::Rest(rest)) => {
             return Some(Work::Rest {

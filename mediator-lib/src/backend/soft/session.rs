@@ -1,6 +1,6 @@
 //! The tables of a session and what the call bodies share.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -12,7 +12,7 @@ use vgpu_protocol::limits::{
     MAX_BLAS_HANDLES, MAX_CONTEXTS, MAX_EVENTS, MAX_FUNCTIONS, MAX_GRAPHS, MAX_LINKS, MAX_MODULES,
     MAX_STREAMS,
 };
-use vgpu_soft_gpu::{AddressSpace, Function, Module, Prepared};
+use vgpu_soft_gpu::{AddressSpace, Function, Kept, Module, Prepared};
 
 use super::SoftBackend;
 use super::blas::BlasEntry;
@@ -40,6 +40,9 @@ pub struct SoftSession {
     pub(super) contexts: Table<CtxId, ContextEntry>,
     pub(super) modules: Table<ModuleId, ModuleEntry>,
     pub(super) functions: Table<FunctionId, FunctionEntry>,
+    /// What launches of this thread leave to the next one, and the functions that hold memory for theirs.
+    pub(super) kept: Kept,
+    pub(super) holders: VecDeque<FunctionId>,
     pub(super) streams: Table<StreamId, StreamEntry>,
     pub(super) events: Table<EventId, EventEntry>,
     pub(super) links: Table<LinkId, LinkEntry>,
@@ -137,6 +140,8 @@ impl SoftSession {
             contexts: Table::new(MAX_CONTEXTS),
             modules: Table::new(MAX_MODULES),
             functions: Table::new(MAX_FUNCTIONS),
+            kept: Kept::default(),
+            holders: VecDeque::new(),
             streams: Table::new(MAX_STREAMS),
             events: Table::new(MAX_EVENTS),
             links: Table::new(MAX_LINKS),

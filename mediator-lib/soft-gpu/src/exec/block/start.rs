@@ -3,7 +3,9 @@
 
 use super::{BlockRunner, LaunchShared, all_lanes};
 use crate::exec::insn::{Fill, FunctionCode, NONE};
-use crate::exec::warp::{Identity, Status, Warp};
+use crate::exec::memory::Cache;
+use crate::exec::region::{Owner, Region};
+use crate::exec::warp::{Entry, Identity, Status, Warp};
 use crate::exec::warp_ops::{fill, fill_uniform};
 use crate::ir::{Class, Source};
 use crate::jit::State;
@@ -105,6 +107,47 @@ impl BlockRunner {
             self.warps.push(w);
         }
         self.registers.set_filled();
+    }
+
+    /// Whether its registers' memory belongs to them.
+    pub fn is_of(&self, owner: Owner) -> bool {
+        self.owner == owner
+    }
+
+    /// Bytes of its memory, where [`BlockRunner::again`] can use it: not where warps went to the reference code.
+    pub fn held(&self) -> Option<usize> {
+        if self.deopts > 0 {
+            return None;
+        }
+        let regions = [&self.registers, &self.local, &self.shared].map(Region::bytes);
+        let stacks = self.warps.iter().map(|w| w.stack.capacity());
+        Some(regions.iter().sum::<usize>() + stacks.sum::<usize>() * size_of::<Entry>())
+    }
+
+    /// Makes it ready for another launch of the same plan and owner, as if it were new. `unchanged`: what the kernel
+    /// reaches is the same as in the last one.
+    pub fn again(&mut self, s: &LaunchShared<'_>, unchanged: bool) {
+        self.local.clear();
+        self.shared.clear();
+        if !unchanged {
+            self.caches.fill(Cache::default());
+            self.jit_ranges.clear();
+            self.known = None;
+        }
+        (self.fresh, self.exited) = (false, None);
+        let fills = s.program.functions.first().map_or(&[][..], |f| &f.fills);
+        for k in 0..self.warps.len() {
+            let memory = self.memory(s, k);
+            let w = &mut self.warps[k];
+            // The rest is the plan's, or is set at the start of a block.
+            w.id.grid = s.id;
+            w.memory = memory;
+            (w.runtime, w.abort, w.deadline) = (s.runtime, s.abort, s.deadline);
+            for x in fills.iter().filter(|x| !stays(x.source)) {
+                // SAFETY: the register memory of warp `k` holds a whole frame of the kernel.
+                unsafe { fill(w.registers, x, w) };
+            }
+        }
     }
 
     /// The same for the next block: only what a block changes, or has of its own.

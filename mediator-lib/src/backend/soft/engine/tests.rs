@@ -142,3 +142,27 @@ fn the_smaller_number_of_priority_goes_first() {
         std::iter::from_fn(|| state.ready.pop().map(|Ready(next)| next.0.1)).collect();
     assert_eq!(order, [2, 3, 1, 4]);
 }
+
+#[test]
+fn what_is_run_beside_the_queue_has_its_place_among_what_is_queued() {
+    let (engine, ctx) = engine();
+    assert!(engine.is_idle());
+    let (first, left) = engine.run_here(&ctx, 0, |_, _| None);
+    assert!(!left && engine.is_done(first) && engine.is_idle());
+    let (second, left) = engine.run_here(&ctx, 0, |_, _| Some(Work::HostFn { number: 1 }));
+    assert!(left && second > first);
+    assert!(!engine.is_done(second) && !engine.is_idle());
+    let callbacks = &engine.shared.callbacks;
+    while callbacks.next().is_none() {
+        std::thread::yield_now();
+    }
+    callbacks.done(1);
+    assert_eq!(engine.wait(second), Ok(()));
+    let queued = engine.submit(op(&ctx, Work::Nothing), &[second], 0, false);
+    assert_eq!(engine.wait(queued), Ok(()));
+    assert!(engine.is_idle());
+    let (last, _) = engine.run_here(&ctx, 0, |_, _| None);
+    assert!(last > queued && engine.is_done(last) && engine.is_idle());
+    end(&engine.shared);
+    assert!(!engine.is_idle(), "nothing is begun any more");
+}
