@@ -11,7 +11,7 @@ use vgpu_mediator::backend::cuda;
 use vgpu_mediator::budget::Budget;
 use vgpu_mediator::ledger::Column;
 use vgpu_mediator::{BackendChoice, Mediator, MediatorError, counters};
-use vgpu_protocol::layout::{INDEX_BYTES, Layout};
+use vgpu_protocol::layout::Layout;
 use vgpu_protocol::limits::MAX_ASSEMBLY_BYTES;
 use vgpu_protocol::regs::{
     self, ABI_VERSION, Access, ChannelReg, DeviceStatus, MAGIC, Place, RESET_KEY, Reg,
@@ -426,20 +426,20 @@ impl Device {
             ));
             return;
         };
-        let prepare = || self.clear_indices(number);
+        let prepare = || self.clear_rings(number);
         if let Err(what) = channel.write(reg, value, prepare) {
             self.shared.guest_error(&what);
         }
     }
 
     /// Both rings start empty for a new owner.
-    fn clear_indices(&self, number: u32) {
-        let page = [0; INDEX_BYTES as usize];
-        let cleared = self
-            .shared
-            .bar1
-            .write(self.shared.layout.area(number), &page);
-        debug_assert!(cleared.is_ok(), "the layout lies inside BAR1");
+    fn clear_rings(&self, number: u32) {
+        let layout = &self.shared.layout;
+        for (at, bytes) in layout.cleared() {
+            let zeros = vec![0; bytes as usize];
+            let cleared = self.shared.bar1.write(layout.area(number) + at, &zeros);
+            debug_assert!(cleared.is_ok(), "the layout lies inside BAR1");
+        }
     }
 
     /// Ends every session; each channel is free as soon as its worker has let go.

@@ -14,7 +14,7 @@ use vgpu_mediator::session::{Reply, Session, max_request_bytes};
 use vgpu_protocol::Status;
 use vgpu_protocol::calls::Opcode;
 use vgpu_protocol::layout::{INDEX_BYTES, index};
-use vgpu_protocol::message::{Assembler, AssemblyFault, Flags, Fragments, Header, Message};
+use vgpu_protocol::message::{Assembler, AssemblyFault, Flags, Header, Message, send_records};
 use vgpu_protocol::regs::ChannelFault;
 use vgpu_protocol::ring::{
     Consumer, Producer, Pushed, RingFault, RingMemory, WindowRing, max_record_bytes,
@@ -117,6 +117,15 @@ enum Served {
     Interrupted,
 }
 
+/// What a look for work has found.
+enum Found {
+    Nothing,
+    /// The guest has written a request; all else is as it was.
+    Request,
+    /// Something else has changed.
+    Change,
+}
+
 /// A claimed channel.
 struct Active {
     device: Arc<Shared>,
@@ -193,18 +202,11 @@ impl Active {
             indices,
             WindowRing::new(
                 indices,
-                index::COMMAND_TAIL,
                 index::COMMAND_HEAD,
                 index::COMMAND_PARKED,
                 commands,
             )?,
-            WindowRing::new(
-                indices,
-                index::REPLY_TAIL,
-                index::REPLY_HEAD,
-                index::REPLY_PARKED,
-                replies,
-            )?,
+            WindowRing::new(indices, index::REPLY_HEAD, index::REPLY_PARKED, replies)?,
             Arena::new(arena, indices, index::ARENA_HEAD)?,
         ))
     }
@@ -212,13 +214,19 @@ impl Active {
     /// Executes what the guest has written, until there is nothing or an order has come.
     fn serve(&mut self, channel: &Channel, spin: Duration) -> Result<Served, ChannelFault> {
         self.session.waker().unpark();
+        // The last look found a request, and nothing else that has changed.
+        let mut only_request = false;
         loop {
-            if !channel.states.orders.is_empty() {
-                return Ok(Served::Interrupted);
-            }
-            self.watch();
-            self.attend(channel)?;
-            let full = self.watch();
+            let full = if std::mem::take(&mut only_request) {
+                false
+            } else {
+                if !channel.states.orders.is_empty() {
+                    return Ok(Served::Interrupted);
+                }
+                self.watch();
+                self.attend(channel)?;
+                self.watch()
+            };
             if !full {
                 let mut payload = std::mem::take(&mut self.payload);
                 let popped = self
@@ -236,8 +244,13 @@ impl Active {
             }
             let must_look = self.session.must_look();
             let patience = if must_look { KEEP_CORE } else { spin };
-            if self.look(channel, patience, full) {
-                continue;
+            match self.look(channel, patience, full) {
+                Found::Nothing => {}
+                Found::Request => {
+                    only_request = true;
+                    continue;
+                }
+                Found::Change => continue,
             }
             if must_look {
                 // As long again as it has lasted, in twentieths.
@@ -323,29 +336,30 @@ impl Active {
             seq: 0,
             word: turn.status.0,
             total: 0,
-            reserved: 0,
         };
-        self.send_parts(channel, header, payload.parts())
+        self.send_payload(channel, header, &payload)
     }
 
     /// Looks for work for a while. Where the session is `full`, what the guest has written is none.
-    fn look(&self, channel: &Channel, spin: Duration, full: bool) -> bool {
+    fn look(&self, channel: &Channel, spin: Duration, full: bool) -> Found {
         let began = Instant::now();
         let waker = self.session.waker();
         loop {
             for _ in 0..32 {
-                if (!full && !self.requests.is_empty())
-                    || waker.progress() != self.seen
+                if waker.progress() != self.seen
                     || !channel.states.orders.is_empty()
                     || self.was_called()
                 {
-                    return true;
+                    return Found::Change;
+                }
+                if !full && !self.requests.is_empty() {
+                    return Found::Request;
                 }
                 std::hint::spin_loop();
             }
             let passed = began.elapsed();
             if passed >= spin {
-                return false;
+                return Found::Nothing;
             }
             if passed >= KEEP_CORE {
                 std::thread::yield_now();
@@ -436,10 +450,11 @@ impl Active {
         status: Status,
         reply: &Writer<'_>,
     ) -> Result<(), ChannelFault> {
-        let parts = if status == Status::SUCCESS {
-            reply.parts()
+        let nothing = Writer::new();
+        let payload = if status == Status::SUCCESS {
+            reply
         } else {
-            Vec::new()
+            &nothing
         };
         // The call that takes the text asks until there is none.
         let output = message.opcode != Opcode::vgpuOutput as u16 && self.session.has_output();
@@ -452,48 +467,52 @@ impl Active {
             seq: message.seq,
             word: status.0,
             total: 0,
-            reserved: 0,
         };
-        self.send_parts(channel, header, parts)
+        self.send_payload(channel, header, payload)
     }
 
-    fn send_parts(
+    fn send_payload(
         &mut self,
         channel: &Channel,
-        mut header: Header,
-        parts: Vec<&[u8]>,
+        header: Header,
+        payload: &Writer<'_>,
     ) -> Result<(), ChannelFault> {
-        let mut fragments =
-            Fragments::new(parts, max_record_bytes(self.replies.memory().capacity()));
-        header.total = fragments.total();
-        while let Some((record, more)) = fragments.next_record() {
-            header.flags.set(Flags::MORE, more);
-            let mut full_since = None;
-            loop {
-                match self
-                    .replies
-                    .push(header, &record)
-                    .map_err(|fault| self.ring_fault(&fault))?
-                {
-                    Pushed::Done { kick } => {
-                        if kick && channel.wants_irq() {
-                            self.device.raise_irq(self.number);
-                        }
-                        break;
+        let longest = max_record_bytes(self.replies.memory().capacity());
+        send_records(header, payload, longest, |header, record| {
+            self.push(channel, header, record)
+        })
+    }
+
+    fn push(
+        &mut self,
+        channel: &Channel,
+        header: Header,
+        record: &[&[u8]],
+    ) -> Result<(), ChannelFault> {
+        let mut full_since = None;
+        loop {
+            match self
+                .replies
+                .push(header, record)
+                .map_err(|fault| self.ring_fault(&fault))?
+            {
+                Pushed::Done { kick } => {
+                    if kick && channel.wants_irq() {
+                        self.device.raise_irq(self.number);
                     }
-                    Pushed::Full => {
-                        let since: Instant = *full_since.get_or_insert_with(Instant::now);
-                        // A release waits for this thread; a guest that does not read must not
-                        // make it wait.
-                        if self.cancel.is_set() || since.elapsed() > REPLY_STALL {
-                            return Err(ChannelFault::ReplyStalled);
-                        }
-                        std::thread::sleep(Duration::from_micros(20));
+                    return Ok(());
+                }
+                Pushed::Full => {
+                    let since: Instant = *full_since.get_or_insert_with(Instant::now);
+                    // A release waits for this thread; a guest that does not read must not
+                    // make it wait.
+                    if self.cancel.is_set() || since.elapsed() > REPLY_STALL {
+                        return Err(ChannelFault::ReplyStalled);
                     }
+                    std::thread::sleep(Duration::from_micros(20));
                 }
             }
         }
-        Ok(())
     }
 
     fn ring_fault(&self, fault: &RingFault) -> ChannelFault {

@@ -19,7 +19,7 @@ use vgpu_protocol::Status;
 use vgpu_protocol::calls::{CtxId, HelloInfo, Mode, Opcode, Remote, StreamId, request, stubs};
 use vgpu_protocol::layout::index;
 use vgpu_protocol::limits::MAX_MESSAGE_BYTES;
-use vgpu_protocol::message::{Flags, Fragments, HEADER_BYTES, Header};
+use vgpu_protocol::message::{Flags, Header, send_records};
 use vgpu_protocol::regs::{ChannelReg, ChannelState, channel_offset};
 use vgpu_protocol::ring::{Producer, Pushed, WindowRing, max_record_bytes};
 use vgpu_protocol::window::Window;
@@ -64,6 +64,8 @@ pub struct Channel {
     /// Functions of the program that the host asks to be called.
     pub(crate) calls: Calls,
     doorbells: AtomicU64,
+    /// Bytes ever written to the command ring.
+    sent: AtomicU64,
     /// Why the channel is dead; 0 while it lives.
     dead: AtomicU32,
     /// The host holds text of kernels.
@@ -168,6 +170,7 @@ impl Channel {
         loop {
             match sender.ring.push(header, parts) {
                 Ok(Pushed::Done { kick }) => {
+                    self.sent.store(sender.ring.tail(), Ordering::Release);
                     if kick {
                         log_calls!("RINGING DOORBELL channel={}", self.number);
                         self.doorbells.fetch_add(1, Ordering::Relaxed);
@@ -221,6 +224,9 @@ impl Channel {
     ) -> Result<Ticket, Status> {
         self.check_alive()?;
         let info = opcode.info();
+        if request.len() > MAX_MESSAGE_BYTES {
+            return Err(Status::ERROR_INVALID_VALUE);
+        }
         let mut header = Header {
             len: 0,
             opcode: opcode as u16,
@@ -228,7 +234,6 @@ impl Channel {
             seq: 0,
             word: ctx.0,
             total: 0,
-            reserved: 0,
         };
         let mut sender = lock(&self.sender);
         sender.seq = sender.seq.wrapping_add(1);
@@ -240,24 +245,9 @@ impl Channel {
             info.name
         );
         let longest = max_record_bytes(self.command_bytes(&sender));
-        match request.contiguous() {
-            Some(all) if (HEADER_BYTES + all.len().next_multiple_of(8)) as u64 <= longest => {
-                header.total = all.len() as u64;
-                self.push(&mut sender, header, &[all])?;
-            }
-            _ => {
-                let mut fragments = Fragments::new(request.parts(), longest);
-                header.total = fragments.total();
-                if header.total > MAX_MESSAGE_BYTES {
-                    return Err(Status::ERROR_INVALID_VALUE);
-                }
-                while let Some((parts, more)) = fragments.next_record() {
-                    let mut header = header;
-                    header.flags.set(Flags::MORE, more);
-                    self.push(&mut sender, header, &parts)?;
-                }
-            }
-        }
+        send_records(header, request, longest, |header, parts| {
+            self.push(&mut sender, header, parts)
+        })?;
         Ok(Ticket {
             seq: header.seq,
             opcode,
@@ -305,13 +295,10 @@ impl Channel {
     }
 
     /// Bytes that were posted and that the host has not taken yet.
-    fn backlog(&self) -> u64 {
-        let word = |at| {
-            self.index
-                .word64(at)
-                .map_or(0, |w| w.load(Ordering::Acquire))
-        };
-        word(index::COMMAND_TAIL).saturating_sub(word(index::COMMAND_HEAD))
+    pub(crate) fn backlog(&self) -> u64 {
+        let sent = self.sent.load(Ordering::Acquire);
+        let head = self.index.word64(index::COMMAND_HEAD);
+        head.map_or(0, |head| sent.saturating_sub(head.load(Ordering::Acquire)))
     }
 
     /// Makes every call wait, as `VGPU_SYNC=1` does.

@@ -9,7 +9,7 @@ use vgpu_protocol::Status;
 use vgpu_protocol::calls::{CtxId, DevPtr, StreamId, stubs};
 use vgpu_protocol::layout::index;
 use vgpu_protocol::limits::MAX_INLINE_COPY_BYTES;
-use vgpu_protocol::regs::{ChannelState, DeviceStatus};
+use vgpu_protocol::regs::{ABI_VERSION, ChannelState, DeviceStatus};
 use vgpu_protocol::wire::Blob;
 
 use crate::Channel;
@@ -165,14 +165,7 @@ fn a_full_ring_holds_the_sender_back_and_loses_nothing() {
                 stubs::memset(&channel, CTX, at, 4, i, 1, StreamId(0)).expect("posted");
             }
         });
-        let tail = || {
-            device
-                .index(0)
-                .word64(0)
-                .expect("inside")
-                .load(Ordering::Acquire)
-        };
-        while tail() < 200_000 {
+        while channel.backlog() < 200_000 {
             thread::yield_now();
         }
         assert!(!sender.is_finished());
@@ -339,12 +332,14 @@ fn another_call_table_is_refused_with_both_hashes() {
 #[test]
 fn another_major_version_is_refused_and_another_minor_is_not() {
     let device = device();
-    device.abi.store(0x0001_0007, Ordering::Relaxed);
+    device.abi.store(ABI_VERSION + 7, Ordering::Relaxed);
     open(&device);
-    device.abi.store(0x0002_0000, Ordering::Relaxed);
+    device
+        .abi
+        .store(ABI_VERSION + 0x0001_0000, Ordering::Relaxed);
     let error = Channel::open(device.client()).expect_err("refused");
     assert!(
-        error.to_string().contains("ABI 2.0, this library 1.0"),
+        error.to_string().contains("ABI 3.0, this library 2.0"),
         "{error}"
     );
 }

@@ -7,6 +7,7 @@
 //! A channel's area: one page of indices, the command ring, the reply ring, the staging arena.
 
 use crate::limits::{MAX_BAR1_BYTES, MAX_CHANNELS, MIN_BAR1_BYTES};
+use crate::ring::LINE_BYTES;
 
 /// Bytes of the index page at the start of a channel's area.
 pub const INDEX_BYTES: u64 = 0x1000;
@@ -14,14 +15,10 @@ pub const INDEX_BYTES: u64 = 0x1000;
 /// Offsets in the index page, in bytes. Each word is written by one side only and has a pair of
 /// cache lines to itself (adjacent lines are prefetched together).
 pub mod index {
-    /// Bytes ever written to the command ring (u64, guest).
-    pub const COMMAND_TAIL: u64 = 0x000;
     /// Bytes ever consumed from the command ring (u64, host).
     pub const COMMAND_HEAD: u64 = 0x080;
     /// 1 while the worker is parked and wants the doorbell (u32; host sets, either side clears).
     pub const COMMAND_PARKED: u64 = 0x100;
-    /// Bytes ever written to the reply ring (u64, host).
-    pub const REPLY_TAIL: u64 = 0x180;
     /// Bytes ever consumed from the reply ring (u64, guest).
     pub const REPLY_HEAD: u64 = 0x200;
     /// 1 while the guest is parked and wants an interrupt (u32; guest sets, either side clears).
@@ -118,6 +115,17 @@ impl Layout {
     /// Offset in a channel's area of the staging arena.
     pub fn arena(&self) -> u64 {
         INDEX_BYTES + self.command_bytes + self.reply_bytes
+    }
+
+    /// What is zeroed in a channel's area when the channel gets a new owner, so that both rings are
+    /// empty: offsets and lengths in bytes.
+    pub fn cleared(&self) -> [(u64, u64); 3] {
+        [
+            (0, INDEX_BYTES),
+            // The `end` of each ring's first record.
+            (self.command_ring(), LINE_BYTES),
+            (self.reply_ring(), LINE_BYTES),
+        ]
     }
 
     /// Offset in BAR1 of the heap for pinned host memory.

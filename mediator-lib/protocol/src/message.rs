@@ -1,6 +1,7 @@
 //! Records and messages.
 //!
-//! A record is a 32-byte header and a payload padded to 8 bytes. A message is one record, or
+//! A record is a 32-byte header and a payload padded to 8 bytes. The header's last word is the ring's
+//! ([`crate::ring`]). A message is one record, or
 //! several in a row when it is longer than a record can be: each but the last carries
 //! [`Flags::MORE`] and is filled completely.
 
@@ -8,8 +9,13 @@ use alloc::vec::Vec;
 
 use bitflags::bitflags;
 
+use crate::wire::Writer;
+
 /// Bytes of a record's header.
 pub const HEADER_BYTES: usize = 32;
+
+/// Where in a record's header the ring's word `end` lies, behind the fields of [`Header`].
+pub const END_OFFSET: usize = 24;
 
 bitflags! {
     /// Flags of a record.
@@ -44,26 +50,23 @@ pub struct Header {
     pub word: u32,
     /// Bytes of the whole message's payload, over all its records, without padding.
     pub total: u64,
-    /// Reserved; written as 0, not read.
-    pub reserved: u64,
 }
 
 impl Header {
     /// The wire form.
-    pub fn to_bytes(self) -> [u8; HEADER_BYTES] {
-        let mut out = [0; HEADER_BYTES];
+    pub fn to_bytes(self) -> [u8; END_OFFSET] {
+        let mut out = [0; END_OFFSET];
         out[0..4].copy_from_slice(&self.len.to_le_bytes());
         out[4..6].copy_from_slice(&self.opcode.to_le_bytes());
         out[6..8].copy_from_slice(&self.flags.bits().to_le_bytes());
         out[8..12].copy_from_slice(&self.seq.to_le_bytes());
         out[12..16].copy_from_slice(&self.word.to_le_bytes());
         out[16..24].copy_from_slice(&self.total.to_le_bytes());
-        out[24..32].copy_from_slice(&self.reserved.to_le_bytes());
         out
     }
 
     /// The header in these bytes; any bytes make one.
-    pub fn from_bytes(raw: &[u8; HEADER_BYTES]) -> Header {
+    pub fn from_bytes(raw: &[u8; END_OFFSET]) -> Header {
         let u32_at = |i: usize| u32::from_le_bytes([raw[i], raw[i + 1], raw[i + 2], raw[i + 3]]);
         let u64_at = |i: usize| u64::from(u32_at(i)) | u64::from(u32_at(i + 4)) << 32;
         Header {
@@ -73,7 +76,6 @@ impl Header {
             seq: u32_at(8),
             word: u32_at(12),
             total: u64_at(16),
-            reserved: u64_at(24),
         }
     }
 }
@@ -132,6 +134,29 @@ impl<'a> Fragments<'a> {
         self.parts.drain(..keep);
         Some((out, self.left > 0))
     }
+}
+
+/// Hands a message to `push`, record by record: in one piece where the payload is, and fits.
+/// `header.total` and [`Flags::MORE`] are set here.
+pub fn send_records<E>(
+    mut header: Header,
+    payload: &Writer<'_>,
+    max_record_bytes: u64,
+    mut push: impl FnMut(Header, &[&[u8]]) -> Result<(), E>,
+) -> Result<(), E> {
+    if let Some(all) = payload.contiguous()
+        && (HEADER_BYTES + all.len().next_multiple_of(8)) as u64 <= max_record_bytes
+    {
+        header.total = all.len() as u64;
+        return push(header, &[all]);
+    }
+    let mut fragments = Fragments::new(payload.parts(), max_record_bytes);
+    header.total = fragments.total();
+    while let Some((parts, more)) = fragments.next_record() {
+        header.flags.set(Flags::MORE, more);
+        push(header, &parts)?;
+    }
+    Ok(())
 }
 
 /// A complete message as received.

@@ -20,7 +20,7 @@ pub const MAGIC: u32 = u32::from_le_bytes(*b"VGPU");
 
 /// Value of [`Reg::AbiVersion`]: major in the upper half, minor in the lower. A guest refuses
 /// another major.
-pub const ABI_VERSION: u32 = 0x0001_0000;
+pub const ABI_VERSION: u32 = 0x0002_0000;
 
 /// Value to write to [`Reg::DeviceReset`]; any other value is a guest error and does nothing.
 pub const RESET_KEY: u32 = 0x5253_5421;
@@ -193,7 +193,7 @@ pub enum ChannelFault {
     None = 0,
     /// A ring index claims more bytes than the ring holds, or is misaligned.
     BadIndex = 1,
-    /// A record's length is not a multiple of 8, too small, or more than was written.
+    /// A record's length is not a multiple of 8, too small, or does not fit its end.
     BadLength = 2,
     /// A fragment does not continue the message that was begun.
     BadFragment = 3,

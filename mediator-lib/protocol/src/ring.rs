@@ -1,12 +1,17 @@
 //! A lock-free single-producer single-consumer ring of bytes with event suppression.
 //!
-//! Both indices count bytes ever written and ever consumed; they never wrap in practice (2⁶⁴
-//! bytes). The byte at index `i` lies at `i mod capacity`. Each index is written by one side only:
+//! Indices count bytes ever written and ever consumed; they never wrap in practice (2⁶⁴ bytes). The
+//! byte at index `i` lies at `i mod capacity`. A record begins at a multiple of [`LINE_BYTES`]. Each
+//! word is written by one side only:
 //!
-//! * `tail`: the producer stores it (release) after the bytes before it are in place;
+//! * `end`, a word of each record's header: the index of the line behind the record. The producer
+//!   stores it (release) when the rest of the record is in place, and that publishes the record: a
+//!   consumer that waits looks at the very line that the record comes in, so that a short one costs
+//!   one line's way from core to core. Before that, the producer clears the `end` of the place where
+//!   the next record will begin: what a record of an earlier turn left there is never taken for one;
 //! * `head`: the consumer stores it (release) after it has copied the bytes before it;
-//! * `parked`: the consumer stores 1 before it sleeps and then looks at `tail` once more; the
-//!   producer looks at `parked` after it stored `tail`. A sequentially consistent fence between
+//! * `parked`: the consumer stores 1 before it sleeps and then looks at the next `end` once more; the
+//!   producer looks at `parked` after it stored `end`. A sequentially consistent fence between
 //!   store and load on both sides rules out that both miss each other (Dekker's argument), so a
 //!   sleeping consumer is always kicked and an awake one never.
 //!
@@ -15,17 +20,24 @@
 use alloc::vec::Vec;
 use core::sync::atomic::{Ordering, fence};
 
-use crate::message::{HEADER_BYTES, Header};
+use crate::message::{END_OFFSET, HEADER_BYTES, Header};
 use crate::window::{OutOfWindow, Window};
+
+/// Where records begin: at multiples of a cache line.
+pub const LINE_BYTES: u64 = 64;
+
+/// How many lines ahead of what it writes a producer fetches: two launches, which is about the time
+/// that a line takes from core to core.
+const AHEAD: u64 = 4;
 
 /// The memory of one ring. A trait, so that the algorithm can be model-checked over other atomics.
 pub trait RingMemory {
     /// Bytes of data, a power of two.
     fn capacity(&self) -> u64;
-    /// Loads `tail` with acquire ordering.
-    fn load_tail(&self) -> u64;
-    /// Stores `tail` with release ordering.
-    fn store_tail(&self, value: u64);
+    /// Loads the word at `at` in the data, a multiple of 8 below the capacity, with acquire ordering.
+    fn load_end(&self, at: u64) -> u64;
+    /// Stores the word at `at`, as [`RingMemory::load_end`] has it, with release ordering.
+    fn store_end(&self, at: u64, value: u64);
     /// Loads `head` with acquire ordering.
     fn load_head(&self) -> u64;
     /// Stores `head` with release ordering.
@@ -44,14 +56,16 @@ pub trait RingMemory {
     fn write(&self, at: u64, from: &[u8]);
     /// Has the cache fetch what lies at `at`, which is below the capacity. It changes nothing but the time.
     fn prefetch(&self, _at: u64) {}
+    /// As [`RingMemory::prefetch`], to write there.
+    fn prefetch_to_write(&self, _at: u64) {}
 }
 
 /// What is wrong with a ring. The other side broke the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RingFault {
-    /// `tail - head` is more than the capacity, or an index is not a multiple of 8.
+    /// A record's end or the head is out of bounds, or not a multiple of [`LINE_BYTES`].
     BadIndex {
-        /// The tail as read.
+        /// Producer: what it has written. Consumer: the record's end as read.
         tail: u64,
         /// The head as known or read.
         head: u64,
@@ -60,7 +74,7 @@ pub enum RingFault {
     BadLength {
         /// The length that the record claims, in bytes.
         len: u32,
-        /// Bytes that the producer has published.
+        /// Bytes from the record to its end.
         available: u64,
     },
 }
@@ -90,6 +104,16 @@ pub const fn max_record_bytes(capacity: u64) -> u64 {
     capacity / 4
 }
 
+/// Bytes of the ring that a record of `len` bytes takes up.
+pub const fn record_lines(len: u64) -> u64 {
+    len.next_multiple_of(LINE_BYTES)
+}
+
+/// Where the word `end` of the record at `index` lies in the data.
+fn end_word(capacity: u64, index: u64) -> u64 {
+    (index & (capacity - 1)) + END_OFFSET as u64
+}
+
 /// The writing end.
 #[derive(Debug)]
 pub struct Producer<M> {
@@ -111,7 +135,7 @@ pub enum Pushed {
 }
 
 impl<M: RingMemory> Producer<M> {
-    /// A producer on a ring whose indices are all zero.
+    /// A producer on a ring whose words are all zero, the first record's `end` too.
     pub fn new(memory: M) -> Producer<M> {
         Producer {
             memory,
@@ -125,12 +149,17 @@ impl<M: RingMemory> Producer<M> {
         &self.memory
     }
 
+    /// Bytes ever written.
+    pub fn tail(&self) -> u64 {
+        self.tail
+    }
+
     fn free(&mut self, wanted: u64) -> Result<u64, RingFault> {
         let capacity = self.memory.capacity();
         // The cached head is a lower bound: ask for the real one only if it does not suffice.
         if capacity - (self.tail - self.head) < wanted {
             let head = self.memory.load_head();
-            if head < self.head || head > self.tail || !head.is_multiple_of(8) {
+            if head < self.head || head > self.tail || !head.is_multiple_of(LINE_BYTES) {
                 return Err(RingFault::BadIndex {
                     tail: self.tail,
                     head,
@@ -146,7 +175,8 @@ impl<M: RingMemory> Producer<M> {
     pub fn push(&mut self, mut header: Header, parts: &[&[u8]]) -> Result<Pushed, RingFault> {
         let payload: u64 = parts.iter().map(|p| p.len() as u64).sum();
         let bytes = HEADER_BYTES as u64 + payload.next_multiple_of(8);
-        let fits = bytes <= max_record_bytes(self.memory.capacity());
+        let capacity = self.memory.capacity();
+        let fits = bytes <= max_record_bytes(capacity);
         debug_assert!(fits, "record of {bytes} bytes");
         if !fits {
             return Err(RingFault::BadLength {
@@ -154,20 +184,38 @@ impl<M: RingMemory> Producer<M> {
                 available: 0,
             });
         }
-        if self.free(bytes)? < bytes {
+        // With the line behind it, where the next one's `end` lies.
+        let lines = record_lines(bytes) + LINE_BYTES;
+        if self.free(lines)? < lines {
             return Ok(Pushed::Full);
         }
         header.len = bytes as u32;
-        let mut at = self.tail;
-        at = self.put(at, &header.to_bytes());
+        self.put(self.tail, &header.to_bytes());
+        let mut at = self.tail + HEADER_BYTES as u64;
         for part in parts {
             at = self.put(at, part);
         }
-        self.tail += bytes;
-        self.memory.store_tail(self.tail);
+        let end = self.tail + record_lines(bytes);
+        self.memory.store_end(end_word(capacity, end), 0);
+        self.memory.store_end(end_word(capacity, self.tail), end);
+        self.tail = end;
         self.memory.full_fence();
+        self.fetch_ahead();
         let kick = self.memory.parked() && self.memory.take_parked();
         Ok(Pushed::Done { kick })
+    }
+
+    /// The consumer's core holds the lines of the ring's last turn; the fence would wait for them.
+    fn fetch_ahead(&self) {
+        let capacity = self.memory.capacity();
+        // What was not consumed is still to be read there.
+        if capacity - (self.tail - self.head) < (AHEAD + 2) * LINE_BYTES {
+            return;
+        }
+        for line in [AHEAD, AHEAD + 1] {
+            let at = self.tail + line * LINE_BYTES;
+            self.memory.prefetch_to_write(at & (capacity - 1));
+        }
     }
 
     fn put(&self, at: u64, from: &[u8]) -> u64 {
@@ -188,17 +236,12 @@ impl<M: RingMemory> Producer<M> {
 pub struct Consumer<M> {
     memory: M,
     head: u64,
-    tail: u64,
 }
 
 impl<M: RingMemory> Consumer<M> {
-    /// A consumer on a ring whose indices are all zero.
+    /// A consumer on a ring whose words are all zero, the first record's `end` too.
     pub fn new(memory: M) -> Consumer<M> {
-        Consumer {
-            memory,
-            head: 0,
-            tail: 0,
-        }
+        Consumer { memory, head: 0 }
     }
 
     /// The ring's memory.
@@ -206,40 +249,31 @@ impl<M: RingMemory> Consumer<M> {
         &self.memory
     }
 
-    fn available(&mut self) -> Result<u64, RingFault> {
-        if self.tail == self.head {
-            let tail = self.memory.load_tail();
-            // `tail` behind `head` becomes a huge difference.
-            if tail.wrapping_sub(self.head) > self.memory.capacity() || !tail.is_multiple_of(8) {
-                return Err(RingFault::BadIndex {
-                    tail,
-                    head: self.head,
-                });
-            }
-            self.tail = tail;
-        }
-        Ok(self.tail - self.head)
+    fn end(&self) -> u64 {
+        let capacity = self.memory.capacity();
+        self.memory.load_end(end_word(capacity, self.head))
     }
 
     /// Takes the next record, if there is one: its payload (padding included) replaces what is in
     /// `payload`. Header and payload are copied once and belong to the caller.
     pub fn pop(&mut self, payload: &mut Vec<u8>) -> Result<Option<Header>, RingFault> {
-        let available = self.available()?;
-        if available == 0 {
+        let end = self.end();
+        let Some(available @ 1..) = end.checked_sub(self.head) else {
             return Ok(None);
-        }
-        let mut raw = [0; HEADER_BYTES];
-        if available < HEADER_BYTES as u64 {
-            return Err(RingFault::BadLength {
-                len: available as u32,
-                available,
+        };
+        let longest = max_record_bytes(self.memory.capacity());
+        if available > longest || !available.is_multiple_of(LINE_BYTES) {
+            return Err(RingFault::BadIndex {
+                tail: end,
+                head: self.head,
             });
         }
+        let mut raw = [0; END_OFFSET];
         self.get(self.head, &mut raw);
         let header = Header::from_bytes(&raw);
         let len = u64::from(header.len);
-        let allowed = HEADER_BYTES as u64..=max_record_bytes(self.memory.capacity()).min(available);
-        if !allowed.contains(&len) || !len.is_multiple_of(8) {
+        let is_possible = len >= HEADER_BYTES as u64 && len.is_multiple_of(8);
+        if !is_possible || record_lines(len) != available {
             return Err(RingFault::BadLength {
                 len: header.len,
                 available,
@@ -248,12 +282,10 @@ impl<M: RingMemory> Consumer<M> {
         payload.clear();
         payload.resize(len as usize - HEADER_BYTES, 0);
         self.get(self.head + HEADER_BYTES as u64, payload);
-        self.head += len;
-        if self.head < self.tail {
-            // It comes while this one is executed.
-            self.memory
-                .prefetch(self.head & (self.memory.capacity() - 1));
-        }
+        self.head = end;
+        // The next one comes while this one is executed.
+        self.memory
+            .prefetch(self.head & (self.memory.capacity() - 1));
         self.memory.store_head(self.head);
         Ok(Some(header))
     }
@@ -269,14 +301,9 @@ impl<M: RingMemory> Consumer<M> {
         }
     }
 
-    /// True while nothing is published beyond what has been consumed. It looks at the producer's
-    /// word alone, so that a producer cannot make an empty ring look busy.
+    /// True while nothing is published beyond what has been consumed.
     pub fn is_empty(&self) -> bool {
-        // Whoever looks again and again gets the record's first line together with the word that
-        // tells of it, not one after the other.
-        self.memory
-            .prefetch(self.head & (self.memory.capacity() - 1));
-        self.memory.load_tail() == self.head
+        self.end() <= self.head
     }
 
     /// Announces that the consumer will sleep. `false` means that there is work after all: do not
@@ -301,26 +328,24 @@ impl<M: RingMemory> Consumer<M> {
 #[derive(Clone, Copy, Debug)]
 pub struct WindowRing {
     indices: Window,
-    tail: u64,
     head: u64,
     parked: u64,
     data: Window,
 }
 
 impl WindowRing {
-    /// A ring whose index words lie in `indices` at the given offsets, with `data` as its bytes.
-    /// The length of `data` must be a power of two.
+    /// A ring whose words lie in `indices` at the given offsets, with `data` as its bytes. The length
+    /// of `data` must be a power of two, of four lines at least.
     pub fn new(
         indices: Window,
-        tail: u64,
         head: u64,
         parked: u64,
         data: Window,
     ) -> Result<WindowRing, OutOfWindow> {
-        indices.word64(tail)?;
         indices.word64(head)?;
         indices.word32(parked)?;
-        if !data.len().is_power_of_two() {
+        data.word64(END_OFFSET as u64)?;
+        if !data.len().is_power_of_two() || max_record_bytes(data.len() as u64) < LINE_BYTES {
             return Err(OutOfWindow {
                 offset: 0,
                 bytes: data.len() as u64,
@@ -328,7 +353,6 @@ impl WindowRing {
         }
         Ok(WindowRing {
             indices,
-            tail,
             head,
             parked,
             data,
@@ -341,13 +365,13 @@ impl RingMemory for WindowRing {
     fn capacity(&self) -> u64 {
         self.data.len() as u64
     }
-    fn load_tail(&self) -> u64 {
-        self.indices
-            .word64(self.tail)
+    fn load_end(&self, at: u64) -> u64 {
+        self.data
+            .word64(at)
             .map_or(0, |w| w.load(Ordering::Acquire))
     }
-    fn store_tail(&self, value: u64) {
-        if let Ok(w) = self.indices.word64(self.tail) {
+    fn store_end(&self, at: u64, value: u64) {
+        if let Ok(w) = self.data.word64(at) {
             w.store(value, Ordering::Release);
         }
     }
@@ -391,5 +415,8 @@ impl RingMemory for WindowRing {
     }
     fn prefetch(&self, at: u64) {
         self.data.prefetch(at);
+    }
+    fn prefetch_to_write(&self, at: u64) {
+        self.data.prefetch_to_write(at);
     }
 }

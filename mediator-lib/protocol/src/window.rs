@@ -232,6 +232,16 @@ impl Window {
         }
     }
 
+    /// As [`Window::prefetch`], to write there.
+    pub fn prefetch_to_write(&self, offset: u64) {
+        if let Ok(at) = self.at(offset, 1) {
+            #[cfg(target_arch = "x86_64")]
+            prefetch_to_write(at);
+            #[cfg(not(target_arch = "x86_64"))]
+            let _ = at;
+        }
+    }
+
     /// Copies out of the window. Bytes that change meanwhile arrive as some mixture.
     pub fn read(&self, offset: u64, into: &mut [u8]) -> Result<(), OutOfWindow> {
         let from = self.at(offset, into.len() as u64)?;

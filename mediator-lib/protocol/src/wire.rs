@@ -94,6 +94,17 @@ impl<'a> Writer<'a> {
         out
     }
 
+    /// Bytes of the payload.
+    pub fn len(&self) -> u64 {
+        let borrowed: u64 = self.borrowed.iter().map(|(_, b)| b.len() as u64).sum();
+        self.buffer.len() as u64 + borrowed
+    }
+
+    /// True for a payload of no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// The payload in one piece, where nothing was kept by reference.
     pub fn contiguous(&self) -> Option<&[u8]> {
         self.borrowed.is_empty().then_some(&self.buffer)

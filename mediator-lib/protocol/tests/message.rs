@@ -13,8 +13,8 @@ fn data(len: usize) -> Vec<u8> {
 
 proptest! {
     #[test]
-    fn header_round_trip(len: u32, opcode: u16, flags: u16, seq: u32, word: u32, total: u64, reserved: u64) {
-        let header = Header { len, opcode, flags: Flags::from_bits_retain(flags), seq, word, total, reserved };
+    fn header_round_trip(len: u32, opcode: u16, flags: u16, seq: u32, word: u32, total: u64) {
+        let header = Header { len, opcode, flags: Flags::from_bits_retain(flags), seq, word, total };
         prop_assert_eq!(Header::from_bytes(&header.to_bytes()), header);
     }
 
@@ -62,7 +62,7 @@ proptest! {
         let mut assembler = Assembler::default();
         let mut received = 0;
         for (flags, seq, total, words) in records {
-            let h = Header { len: 0, opcode: 1, flags, seq, word: 0, total, reserved: 0 };
+            let h = Header { len: 0, opcode: 1, flags, seq, word: 0, total };
             let mut payload = data(words * 8);
             received += payload.len();
             match assembler.push(h, &mut payload, |_| allowed) {

@@ -6,8 +6,10 @@ use std::collections::VecDeque;
 
 use common::{Memory, header};
 use proptest::prelude::*;
-use vgpu_protocol::message::HEADER_BYTES;
-use vgpu_protocol::ring::{Consumer, Producer, Pushed, RingFault, max_record_bytes};
+use vgpu_protocol::message::{END_OFFSET, HEADER_BYTES};
+use vgpu_protocol::ring::{
+    Consumer, LINE_BYTES, Producer, Pushed, RingFault, max_record_bytes, record_lines,
+};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -32,7 +34,7 @@ fn record_bytes(payload: usize) -> u64 {
 
 proptest! {
     /// What comes out is what went in, in order, over many turns of the ring; it is full exactly
-    /// when a record does not fit, and the doorbell is asked for exactly when the consumer is
+    /// when a record and one more line do not fit, and the doorbell is asked for exactly when the consumer is
     /// parked.
     #[test]
     fn behaves_as_a_bounded_queue(shift in 8u32..13, steps in steps()) {
@@ -49,9 +51,9 @@ proptest! {
                     let payload: Vec<u8> =
                         (0..len).map(|i| (i as u32).wrapping_mul(31).wrapping_add(seq) as u8).collect();
                     let (a, b) = payload.split_at(len * cut as usize / 1000);
-                    let used: u64 = model.iter().map(|(_, p)| record_bytes(p.len())).sum();
+                    let used: u64 = model.iter().map(|(_, p)| record_lines(record_bytes(p.len()))).sum();
                     let pushed = producer.push(header(seq), &[a, b]);
-                    if used + record_bytes(len) > capacity {
+                    if used + record_lines(record_bytes(len)) + LINE_BYTES > capacity {
                         prop_assert_eq!(pushed, Ok(Pushed::Full));
                         continue;
                     }
@@ -82,10 +84,10 @@ proptest! {
         }
     }
 
-    /// Any indices and any bytes: a fault, or a record inside of what was published.
+    /// Any ends and any bytes: a fault, or a record that ends there.
     #[test]
     fn a_hostile_producer_gets_a_fault_or_is_read_in_bounds(
-        shift in 7u32..12, bytes in prop::collection::vec(any::<u8>(), 4096), tails in prop::collection::vec(any_index(), 1..20),
+        shift in 8u32..12, bytes in prop::collection::vec(any::<u8>(), 4096), ends in prop::collection::vec(any_index(), 1..20),
         len in any_length(),
     ) {
         let memory = Memory::new(1 << shift);
@@ -94,15 +96,16 @@ proptest! {
         memory.data.borrow_mut()[..4].copy_from_slice(&len.to_le_bytes());
         let mut consumer = Consumer::new(&memory);
         let mut out = Vec::new();
-        for tail in tails {
-            memory.tail.set(tail);
+        for end in ends {
             let before = memory.head.get();
+            memory.set_word(before % capacity as u64 + END_OFFSET as u64, end);
             match consumer.pop(&mut out) {
-                Ok(None) => prop_assert_eq!(tail, before),
+                Ok(None) => prop_assert!(end <= before),
                 Ok(Some(header)) => {
                     prop_assert!(u64::from(header.len) <= max_record_bytes(capacity as u64));
                     prop_assert_eq!(out.len() + HEADER_BYTES, header.len as usize);
-                    prop_assert_eq!(memory.head.get(), before + u64::from(header.len));
+                    prop_assert_eq!(record_lines(u64::from(header.len)), end - before);
+                    prop_assert_eq!(memory.head.get(), end);
                 }
                 // The worker ends the session at a fault; nothing was consumed.
                 Err(_) => prop_assert_eq!(memory.head.get(), before),
@@ -119,19 +122,19 @@ proptest! {
         let mut honest = 0;
         for (seq, head) in heads.into_iter().enumerate() {
             memory.head.set(head);
-            let published = memory.tail.get();
+            let published = producer.tail();
             match producer.push(header(seq as u32), &[&[1; 24]]) {
                 Ok(Pushed::Done { .. }) => {
                     // Either the cached head sufficed, or the new one was possible.
-                    if head <= published && head >= honest && head.is_multiple_of(8) {
+                    if head <= published && head >= honest && head.is_multiple_of(LINE_BYTES) {
                         honest = head;
                     }
-                    prop_assert_eq!(memory.tail.get(), published + 56);
+                    prop_assert_eq!(producer.tail(), published + LINE_BYTES);
                 }
-                Ok(Pushed::Full) => prop_assert_eq!(memory.tail.get(), published),
+                Ok(Pushed::Full) => prop_assert_eq!(producer.tail(), published),
                 Err(RingFault::BadIndex { tail, head: seen }) => {
                     prop_assert_eq!((tail, seen), (published, head));
-                    prop_assert!(head > published || head % 8 != 0 || head < published);
+                    prop_assert!(head > published || head % LINE_BYTES != 0 || head < published);
                 }
                 Err(other) => prop_assert!(false, "{other}"),
             }
@@ -141,7 +144,7 @@ proptest! {
 
 fn any_index() -> impl Strategy<Value = u64> {
     prop_oneof![
-        3 => (0u64..600).prop_map(|v| v & !7),
+        3 => (0u64..1200).prop_map(|v| v & !63),
         2 => 0u64..600,
         1 => (0u64..64).prop_map(|v| u64::MAX - v),
         1 => any::<u64>(),
@@ -162,15 +165,16 @@ fn exactly_full_then_empty_at_every_position() {
     let memory = Memory::new(256);
     let (mut producer, mut consumer) = (Producer::new(&memory), Consumer::new(&memory));
     let mut out = Vec::new();
-    // Records of 40 bytes move the start through every multiple of 8.
+    // One record more each turn: the start moves through every line.
     for turn in 0..64u32 {
-        for n in 0..4 {
+        for n in 0..3 {
             let pushed = producer.push(header(turn * 10 + n), &[&[n as u8; 32]]);
             assert_eq!(pushed, Ok(Pushed::Done { kick: false }), "turn {turn}");
         }
-        assert_eq!(memory.tail.get() - memory.head.get(), 256);
+        // The fourth line is where the next record's end will be.
+        assert_eq!(producer.tail() - memory.head.get(), 192);
         assert_eq!(producer.push(header(0), &[]), Ok(Pushed::Full));
-        for n in 0..4 {
+        for n in 0..3 {
             let got = consumer.pop(&mut out).expect("valid").expect("there");
             assert_eq!((got.seq, &out[..]), (turn * 10 + n, &[n as u8; 32][..]));
         }
@@ -180,6 +184,29 @@ fn exactly_full_then_empty_at_every_position() {
             Ok(Pushed::Done { kick: false })
         );
         assert!(consumer.pop(&mut out).expect("valid").is_some());
+    }
+}
+
+/// A payload of numbers that are possible ends where a later record begins.
+#[test]
+fn no_part_of_a_payload_is_taken_for_an_end() {
+    let memory = Memory::new(1024);
+    let (mut producer, mut consumer) = (Producer::new(&memory), Consumer::new(&memory));
+    let mut out = Vec::new();
+    for turn in 0..200u32 {
+        // Long ones first, whose lines the short ones of the next turn begin in.
+        let words = if turn / 4 % 2 == 0 { 28 } else { 1 };
+        // What would publish a line of the next turn of the ring.
+        let ahead = producer.tail() + 1024;
+        let payload: Vec<u8> = (0..words)
+            .flat_map(|word: u64| (ahead + 128 + word * 8 / 64 * 64).to_le_bytes())
+            .collect();
+        let pushed = producer.push(header(turn), &[&payload]);
+        assert_eq!(pushed, Ok(Pushed::Done { kick: false }));
+        let got = consumer.pop(&mut out).expect("valid").expect("there");
+        assert_eq!((got.seq, &out), (turn, &payload));
+        assert!(consumer.is_empty(), "turn {turn}");
+        assert_eq!(consumer.pop(&mut out), Ok(None), "turn {turn}");
     }
 }
 
@@ -197,48 +224,59 @@ fn the_longest_record_passes_and_its_length_is_the_bound() {
         consumer.pop(&mut out).expect("valid").map(|h| h.len),
         Some(256)
     );
-    // The same record, 8 bytes longer and published whole, is refused.
+    // The same record, 8 bytes longer, is refused: published whole, and not.
     memory.data.borrow_mut()[256..260].copy_from_slice(&264u32.to_le_bytes());
-    memory.tail.set(256 + 264);
+    memory.set_word(256 + END_OFFSET as u64, 256 + 320);
+    assert_eq!(
+        consumer.pop(&mut out),
+        Err(RingFault::BadIndex {
+            tail: 576,
+            head: 256
+        })
+    );
+    memory.set_word(256 + END_OFFSET as u64, 256 + 256);
     assert_eq!(
         consumer.pop(&mut out),
         Err(RingFault::BadLength {
             len: 264,
-            available: 264
+            available: 256
         })
     );
 }
 
 #[test]
-fn lengths_and_indices_at_their_bounds() {
-    let claims = |len: u32, tail: u64| {
+fn lengths_and_ends_at_their_bounds() {
+    let claims = |len: u32, end: u64| {
         let memory = Memory::new(1024);
         memory.data.borrow_mut()[..4].copy_from_slice(&len.to_le_bytes());
-        memory.tail.set(tail);
+        memory.set_word(END_OFFSET as u64, end);
         Consumer::new(&memory)
             .pop(&mut Vec::new())
             .map(|h| h.is_some())
     };
-    assert_eq!(claims(32, 32), Ok(true));
-    assert_eq!(claims(32, 1024), Ok(true));
-    for (len, tail) in [
-        (24, 32),
+    for (len, end) in [(32, 64), (64, 64), (72, 128), (256, 256)] {
+        assert_eq!(claims(len, end), Ok(true), "len {len} end {end}");
+    }
+    assert_eq!(claims(32, 0), Ok(false));
+    for (len, end) in [
+        (24, 64),
         (33, 64),
         (36, 64),
-        (40, 32),
-        (0, 32),
-        (32, 24),
-        (u32::MAX - 7, 1024),
+        (72, 64),
+        (0, 64),
+        (64, 128),
+        (264, 256),
+        (u32::MAX - 7, 256),
     ] {
         assert!(
-            matches!(claims(len, tail), Err(RingFault::BadLength { .. })),
-            "len {len} tail {tail}"
+            matches!(claims(len, end), Err(RingFault::BadLength { .. })),
+            "len {len} end {end}"
         );
     }
-    for tail in [1032, 4, 33, u64::MAX, u64::MAX - 7, 1 << 63] {
+    for end in [8, 32, 63, 72, 320, 1024, u64::MAX, u64::MAX - 63, 1 << 63] {
         assert!(
-            matches!(claims(32, tail), Err(RingFault::BadIndex { .. })),
-            "tail {tail}"
+            matches!(claims(32, end), Err(RingFault::BadIndex { .. })),
+            "end {end}"
         );
     }
 }

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use vgpu_protocol::calls::{CtxId, Opcode, request};
 use vgpu_protocol::layout::{INDEX_BYTES, Layout, index};
 use vgpu_protocol::limits;
-use vgpu_protocol::message::{Flags, HEADER_BYTES, Header};
+use vgpu_protocol::message::{END_OFFSET, Flags, HEADER_BYTES, Header};
 use vgpu_protocol::regs::{
     ABI_VERSION, BAR0_BYTES, CHANNEL_PAGES, CHANNEL_REGISTERS, ChannelCommand, ChannelFault,
     ChannelReg, ChannelState, DeviceStatus, MAGIC, PAGE_BYTES, REGISTERS, RESET_KEY, RegInfo,
     channel_offset,
 };
+use vgpu_protocol::ring::record_lines;
 use vgpu_protocol::wire::Writer;
 
 const SPEC: &str = include_str!("../../../docs/specs/vgpu-stub.rst");
@@ -89,7 +90,7 @@ fn registers() {
     ] {
         assert!(SPEC.contains(&text), "no {text:?}");
     }
-    assert_eq!(ABI_VERSION >> 16, 1, "the document describes version 1");
+    assert_eq!(ABI_VERSION >> 16, 2, "the document describes version 2");
 }
 
 #[test]
@@ -136,10 +137,8 @@ fn owned(title: &str) -> Vec<(u64, String)> {
 #[test]
 fn indices() {
     let expected = [
-        (index::COMMAND_TAIL, 8, "COMMAND_TAIL"),
         (index::COMMAND_HEAD, 8, "COMMAND_HEAD"),
         (index::COMMAND_PARKED, 4, "COMMAND_PARKED"),
-        (index::REPLY_TAIL, 8, "REPLY_TAIL"),
         (index::REPLY_HEAD, 8, "REPLY_HEAD"),
         (index::REPLY_PARKED, 4, "REPLY_PARKED"),
         (index::ARENA_HEAD, 8, "ARENA_HEAD"),
@@ -167,7 +166,6 @@ fn header() {
         seq: 0,
         word: 0,
         total: 0,
-        reserved: 0,
     };
     for row in &rows {
         let (from, bytes) = (number(row[0]) as usize, number(row[1]) as usize);
@@ -179,10 +177,13 @@ fn header() {
             "seq" => header.seq = u32::MAX,
             "word" => header.word = u32::MAX,
             "total" => header.total = u64::MAX,
-            "reserved" => header.reserved = u64::MAX,
+            "end" => {
+                assert_eq!((from, bytes), (END_OFFSET, 8));
+                continue;
+            }
             other => panic!("the header has no {other}"),
         }
-        let mut expected = [0; HEADER_BYTES];
+        let mut expected = [0; END_OFFSET];
         expected[from..from + bytes].fill(0xff);
         assert_eq!(header.to_bytes(), expected, "{}", row[2]);
     }
@@ -264,9 +265,11 @@ fn the_example() {
         seq: 1,
         word: CtxId(0).0,
         total: payload.len() as u64,
-        reserved: 0,
     };
-    let mut record = [&header.to_bytes()[..], &payload].concat();
+    let end = record_lines(u64::from(header.len));
+    assert_eq!(layout.area(2) + layout.command_ring() + end + 24, 0x80_1058);
+    let end = end.to_le_bytes();
+    let mut record = [&header.to_bytes()[..], &end, &payload].concat();
     record.resize(header.len as usize, 0);
     assert_eq!(shown, record);
 }

@@ -1,14 +1,14 @@
 //! Packets between QEMU and a worker process: one byte that says what it is, then its contents.
 //! Numbers are little-endian.
 
-use vgpu_protocol::regs::ChannelFault;
+use vgpu_protocol::regs::{ABI_VERSION, ChannelFault};
 
 /// Longest packet; longer texts are cut.
 pub const MAX_PACKET_BYTES: usize = 16 << 10;
 
 /// Both sides are of the same build, or refuse each other: the call table's hash, and the version
-/// of these packets.
-pub const VERSION: u64 = vgpu_protocol::PROTOCOL_HASH ^ 0x0001_0000_0000_0000;
+/// of rings and registers.
+pub const VERSION: u64 = vgpu_protocol::PROTOCOL_HASH ^ ((ABI_VERSION as u64) << 32);
 
 /// QEMU to the worker process.
 #[derive(Clone, Debug, PartialEq, Eq)]

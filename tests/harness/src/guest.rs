@@ -6,7 +6,7 @@ use std::cell::{Cell, RefCell};
 use vgpu_protocol::Status;
 use vgpu_protocol::calls::{CtxId, Mode, Opcode, Remote, stubs};
 use vgpu_protocol::layout::index;
-use vgpu_protocol::message::{Assembler, Flags, Fragments, Header, Message};
+use vgpu_protocol::message::{Assembler, END_OFFSET, Flags, Fragments, Header, Message};
 use vgpu_protocol::ring::{Consumer, Producer, Pushed, RingMemory, max_record_bytes};
 use vgpu_protocol::wire::{WireError, Writer};
 
@@ -16,7 +16,6 @@ use crate::machine::{Machine, wait_until};
 #[derive(Debug)]
 pub struct MachineRing<'m, M> {
     machine: &'m M,
-    tail: u64,
     head: u64,
     parked: u64,
     data: u64,
@@ -27,11 +26,11 @@ impl<M: Machine> RingMemory for MachineRing<'_, M> {
     fn capacity(&self) -> u64 {
         self.bytes
     }
-    fn load_tail(&self) -> u64 {
-        self.machine.load64(self.tail)
+    fn load_end(&self, at: u64) -> u64 {
+        self.machine.load64(self.data + at)
     }
-    fn store_tail(&self, value: u64) {
-        self.machine.store64(self.tail, value);
+    fn store_end(&self, at: u64, value: u64) {
+        self.machine.store64(self.data + at, value);
     }
     fn load_head(&self) -> u64 {
         self.machine.load64(self.head)
@@ -84,23 +83,20 @@ impl<'m, M: Machine> Guest<'m, M> {
     pub fn of_claimed(machine: &'m M, channel: u32) -> Guest<'m, M> {
         let layout = machine.layout();
         let area = layout.area(channel);
-        let ring = |tail, head, parked, data, bytes| MachineRing {
+        let ring = |head, parked, data, bytes| MachineRing {
             machine,
-            tail: area + tail,
             head: area + head,
             parked: area + parked,
             data: area + data,
             bytes,
         };
         let commands = ring(
-            index::COMMAND_TAIL,
             index::COMMAND_HEAD,
             index::COMMAND_PARKED,
             layout.command_ring(),
             layout.command_bytes,
         );
         let replies = ring(
-            index::REPLY_TAIL,
             index::REPLY_HEAD,
             index::REPLY_PARKED,
             layout.reply_ring(),
@@ -120,6 +116,25 @@ impl<'m, M: Machine> Guest<'m, M> {
     /// Offset in BAR1 of a word of the channel's index page.
     pub fn word(&self, index: u64) -> u64 {
         self.machine.layout().area(self.channel) + index
+    }
+
+    /// Bytes that it has written to the command ring.
+    pub fn sent(&self) -> u64 {
+        self.commands.borrow().tail()
+    }
+
+    /// Waits until the host has taken all of it.
+    pub fn wait_until_taken(&self) {
+        let head = self.word(index::COMMAND_HEAD);
+        wait_until("the worker has taken what was sent", || {
+            self.machine.load64(head) == self.sent()
+        });
+    }
+
+    /// Stores a word `end` in the command ring, for the record at `at`, whatever lies there.
+    pub fn store_end(&self, at: u64, end: u64) {
+        let ring = self.word(self.machine.layout().command_ring());
+        self.machine.store64(ring + at + END_OFFSET as u64, end);
     }
 
     /// Rings the channel's doorbell.
@@ -164,7 +179,6 @@ impl<'m, M: Machine> Guest<'m, M> {
             seq: self.seq.get(),
             word: ctx.0,
             total: total as u64,
-            reserved: 0,
         }
     }
 

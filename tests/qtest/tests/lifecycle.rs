@@ -1,7 +1,6 @@
 //! Reset, unplug, exit, migration.
 
 use vgpu_protocol::calls::{Opcode, StreamId, stubs};
-use vgpu_protocol::layout::index;
 use vgpu_protocol::message::Flags;
 use vgpu_protocol::regs::{ChannelReg, ChannelState, Reg, channel_offset};
 use vgpu_qtest::board::{BAR0, properties};
@@ -30,11 +29,7 @@ fn compute_for_ever(board: &Board, channel: u32) {
     )
     .expect("posted");
     guest.send(Opcode::cuCtxSynchronize as u16, Flags::empty(), ctx, vec![]);
-    let head = guest.word(index::COMMAND_HEAD);
-    let tail = board.load64(guest.word(index::COMMAND_TAIL));
-    wait_until("the worker has taken the call", || {
-        board.load64(head) == tail
-    });
+    guest.wait_until_taken();
 }
 
 /// Threads that belong to the device.

@@ -116,22 +116,10 @@ impl Channel {
         let arena = area
             .slice(layout.arena(), layout.arena_bytes)
             .map_err(outside)?;
-        let command = WindowRing::new(
-            index,
-            index::COMMAND_TAIL,
-            index::COMMAND_HEAD,
-            index::COMMAND_PARKED,
-            command,
-        )
-        .map_err(outside)?;
-        let reply = WindowRing::new(
-            index,
-            index::REPLY_TAIL,
-            index::REPLY_HEAD,
-            index::REPLY_PARKED,
-            reply,
-        )
-        .map_err(outside)?;
+        let command = WindowRing::new(index, index::COMMAND_HEAD, index::COMMAND_PARKED, command)
+            .map_err(outside)?;
+        let reply = WindowRing::new(index, index::REPLY_HEAD, index::REPLY_PARKED, reply)
+            .map_err(outside)?;
         let mut channel = Channel {
             bars,
             number,
@@ -152,6 +140,7 @@ impl Channel {
             suspecting: AtomicBool::new(false),
             calls: Calls::default(),
             doorbells: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
             dead: AtomicU32::new(0),
             output: AtomicBool::new(false),
             on_output: OnceLock::new(),

@@ -1,5 +1,6 @@
 //! Replies: taken out of the ring by whoever has the receiving lock, and put where those find them whose they are.
 
+use std::cell::Cell;
 use std::fmt;
 use std::sync::TryLockError;
 use std::sync::atomic::Ordering;
@@ -44,6 +45,25 @@ pub(crate) struct Reply {
     payload: Vec<u8>,
 }
 
+/// Longest buffer that a thread keeps, in bytes.
+const MAX_SPARE_BYTES: usize = 4096;
+
+thread_local! {
+    /// The buffer of a reply that this thread has decoded: the next one needs none.
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+fn spare() -> Vec<u8> {
+    SPARE.try_with(Cell::take).unwrap_or_default()
+}
+
+fn keep(buffer: Vec<u8>) {
+    if buffer.capacity() <= MAX_SPARE_BYTES {
+        // A thread that ends has no place for it.
+        let _ = SPARE.try_with(|spare| spare.set(buffer));
+    }
+}
+
 impl Channel {
     fn letter(&self, seq: u32) -> Option<Reply> {
         if self.letters.load(Ordering::Acquire) == 0 {
@@ -85,7 +105,7 @@ impl Channel {
             }
             let reply = Reply {
                 status: Status(message.word),
-                payload: std::mem::take(payload),
+                payload: std::mem::replace(payload, spare()),
             };
             if Some(message.seq) == seq {
                 return Ok(Some(reply));
@@ -118,17 +138,20 @@ impl Channel {
                 Err(TryLockError::WouldBlock) => None,
             };
             if let Some(mut receiver) = receiver {
-                // Another thread may have delivered it just before it let go of the lock.
-                if let Some(found) = found() {
-                    return Ok(found);
-                }
-                if let Some(reply) = self.take_replies(&mut receiver, seq)?
-                    && let Some(own) = own(reply)
-                {
-                    return Ok(own);
-                }
-                if self.spins && receiver.look() {
-                    continue;
+                loop {
+                    // Another thread may have delivered it just before it let go of the lock, or this
+                    // one has taken it out with others' replies.
+                    if let Some(found) = found() {
+                        return Ok(found);
+                    }
+                    if let Some(reply) = self.take_replies(&mut receiver, seq)?
+                        && let Some(own) = own(reply)
+                    {
+                        return Ok(own);
+                    }
+                    if !self.spins || !receiver.look() {
+                        break;
+                    }
                 }
                 if self.interrupts.load(Ordering::Relaxed) && patience.is_at_its_end() {
                     self.sleep(&mut receiver);
@@ -176,7 +199,9 @@ impl Channel {
             self.suspecting.store(true, Ordering::Release);
         }
         reply.status.ok()?;
-        decode(&reply.payload).map_err(|error| {
+        let decoded = decode(&reply.payload);
+        keep(reply.payload);
+        decoded.map_err(|error| {
             crate::log::line(format_args!("reply to {}: {error}", opcode.info().name));
             Status::ERROR_UNKNOWN
         })

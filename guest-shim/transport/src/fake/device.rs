@@ -175,9 +175,11 @@ impl Device {
         if command == ChannelCommand::Claim as u32
             && self.state(channel) == Some(ChannelState::Free)
         {
-            self.index(channel)
-                .write(0, &[0; INDEX_BYTES as usize])
-                .expect("inside");
+            for (at, bytes) in self.layout.cleared() {
+                let at = self.layout.area(channel) + at;
+                let zeros = vec![0; bytes as usize];
+                self.memory.window().write(at, &zeros).expect("inside");
+            }
             lane.generation.fetch_add(1, Ordering::Relaxed);
             self.set_state(channel, ChannelState::Claimed);
             let device = Arc::clone(self);
@@ -205,7 +207,6 @@ impl Device {
         let mut commands = Consumer::new(
             WindowRing::new(
                 indices,
-                index::COMMAND_TAIL,
                 index::COMMAND_HEAD,
                 index::COMMAND_PARKED,
                 part(self.layout.command_ring(), self.layout.command_bytes),
@@ -215,7 +216,6 @@ impl Device {
         let mut replies = Producer::new(
             WindowRing::new(
                 indices,
-                index::REPLY_TAIL,
                 index::REPLY_HEAD,
                 index::REPLY_PARKED,
                 part(self.layout.reply_ring(), self.layout.reply_bytes),
@@ -308,7 +308,6 @@ impl Device {
                 seq: message.seq,
                 word: status.0,
                 total: bytes.len() as u64,
-                reserved: 0,
             };
             loop {
                 let pushed = replies.push(header, &parts);

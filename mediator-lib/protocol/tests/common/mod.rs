@@ -8,7 +8,6 @@ use vgpu_protocol::ring::RingMemory;
 
 /// Ring memory in cells. Accesses outside of `data` panic, as they would be memory errors.
 pub struct Memory {
-    pub tail: Cell<u64>,
     pub head: Cell<u64>,
     pub parked: Cell<bool>,
     pub data: RefCell<Vec<u8>>,
@@ -19,12 +18,22 @@ pub struct Memory {
 impl Memory {
     pub fn new(capacity: usize) -> Memory {
         Memory {
-            tail: Cell::new(0),
             head: Cell::new(0),
             parked: Cell::new(false),
             data: RefCell::new(vec![0; capacity]),
             flip: Cell::new(0),
         }
+    }
+
+    fn word(&self, at: u64) -> u64 {
+        let data = self.data.borrow();
+        let bytes = data[at as usize..].first_chunk().expect("in the ring");
+        u64::from_le_bytes(*bytes)
+    }
+
+    /// Stores a word of the ring.
+    pub fn set_word(&self, at: u64, value: u64) {
+        self.data.borrow_mut()[at as usize..][..8].copy_from_slice(&value.to_le_bytes());
     }
 }
 
@@ -32,11 +41,11 @@ impl RingMemory for &Memory {
     fn capacity(&self) -> u64 {
         self.data.borrow().len() as u64
     }
-    fn load_tail(&self) -> u64 {
-        self.tail.get()
+    fn load_end(&self, at: u64) -> u64 {
+        self.word(at)
     }
-    fn store_tail(&self, value: u64) {
-        self.tail.set(value);
+    fn store_end(&self, at: u64, value: u64) {
+        self.set_word(at, value);
     }
     fn load_head(&self) -> u64 {
         self.head.get()
@@ -74,6 +83,5 @@ pub fn header(seq: u32) -> Header {
         seq,
         word: !seq,
         total: u64::from(seq) << 20,
-        reserved: 0,
     }
 }

@@ -217,7 +217,7 @@ pub fn a_reset_under_load_leaves_nothing<M: Machine>() {
                 }
                 // A channel that has failed.
                 _ => {
-                    m.store64(guest.word(index::COMMAND_TAIL), u64::MAX);
+                    guest.store_end(guest.sent(), u64::MAX);
                     guest.ring();
                 }
             }

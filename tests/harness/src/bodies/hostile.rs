@@ -5,8 +5,9 @@ use vgpu_protocol::Status;
 use vgpu_protocol::calls::{CtxId, Opcode, StreamId, request, stubs};
 use vgpu_protocol::layout::{INDEX_BYTES, index};
 use vgpu_protocol::limits::{MAX_ASSEMBLY_BYTES, MAX_CLIENT_BYTES, MAX_QUEUED_OPERATIONS};
-use vgpu_protocol::message::{Flags, HEADER_BYTES, Header};
+use vgpu_protocol::message::{END_OFFSET, Flags, HEADER_BYTES, Header};
 use vgpu_protocol::regs::{ChannelFault, ChannelReg, ChannelState};
+use vgpu_protocol::ring::LINE_BYTES;
 use vgpu_protocol::wire::Writer;
 
 use crate::guest::Guest;
@@ -58,62 +59,62 @@ impl Random {
     }
 }
 
-pub fn impossible_tails<M: Machine>() {
+pub fn impossible_ends<M: Machine>() {
     let m = M::start(Spec::default());
     let bystander = Guest::claim(&m, 0);
-    let capacity = m.layout().command_bytes;
-    for tail in [
-        4,
-        33,
-        capacity + 8,
-        capacity * 2,
+    let longest = m.layout().command_bytes / 4;
+    for end in [
+        8,
+        LINE_BYTES + 8,
+        longest + LINE_BYTES,
         1 << 63,
-        u64::MAX - 7,
+        u64::MAX - 63,
         u64::MAX,
     ] {
         attacked(&m, ChannelFault::BadIndex, |guest| {
-            m.store64(guest.word(index::COMMAND_TAIL), tail);
+            guest.store_end(0, end);
             guest.ring();
         });
         bystander.hello();
     }
-    // Behind what was consumed.
-    attacked(&m, ChannelFault::BadIndex, |guest| {
-        guest.hello();
-        m.store64(guest.word(index::COMMAND_TAIL), 32);
-        guest.ring();
-    });
     assert!(m.logged("ring indices are impossible"));
+    // What is not ahead of what was consumed is nothing new.
+    let guest = Guest::claim(&m, 1);
+    guest.hello();
+    for end in [guest.sent(), guest.sent() - 1, LINE_BYTES, 0] {
+        guest.wait_until_worker_sleeps();
+        guest.store_end(guest.sent(), end);
+        guest.ring();
+        guest.wait_until_worker_sleeps();
+    }
+    guest.hello();
     bystander.hello();
 }
 
 pub fn impossible_lengths<M: Machine>() {
     let m = M::start(Spec::default());
     let bystander = Guest::claim(&m, 0);
-    let capacity = m.layout().command_bytes;
-    let longest = (capacity / 4) as u32;
+    let longest = m.layout().command_bytes / 4;
     let cases = [
         (0, 64),
         (24, 64),
         (33, 64),
         (36, 64),
         (72, 64),
-        (32, 24),
-        (longest + 8, capacity),
-        (u32::MAX - 7, capacity),
-        (u32::MAX, capacity),
+        (64, 128),
+        (longest as u32 + 8, longest),
+        (u32::MAX - 7, longest),
+        (u32::MAX, longest),
     ];
-    for (len, tail) in cases {
+    for (len, end) in cases {
         attacked(&m, ChannelFault::BadLength, |guest| {
             let raw = Header {
                 len,
                 ..guest.header(1, Flags::empty(), CtxId(0), 0)
             }
             .to_bytes();
-            let ring = guest.word(m.layout().command_ring());
-            m.bar1_write(ring, &len.to_le_bytes());
-            m.bar1_write(ring, &raw);
-            m.store64(guest.word(index::COMMAND_TAIL), tail);
+            m.bar1_write(guest.word(m.layout().command_ring()), &raw);
+            guest.store_end(0, end);
             guest.ring();
         });
     }
@@ -131,7 +132,7 @@ pub fn impossible_reply_heads<M: Machine>() {
         attacked(&m, ChannelFault::BadIndex, |guest| {
             m.store64(guest.word(index::REPLY_HEAD), head);
             // The host looks at the head when it needs the room.
-            for _ in 0..m.layout().reply_bytes / HEADER_BYTES as u64 + 1 {
+            for _ in 0..m.layout().reply_bytes / LINE_BYTES + 1 {
                 guest.send(0x7fff, Flags::empty(), CtxId(0), vec![]);
                 if m.state(1) == ChannelState::Failed {
                     break;
@@ -265,7 +266,6 @@ pub fn any_header<M: Machine>() {
             } else {
                 random.draw()
             },
-            reserved: random.draw(),
         };
         guest.push_and_ring(header, &[&payload]);
         m.release(1);
@@ -281,13 +281,15 @@ pub fn a_guest_that_never_reads_its_replies<M: Machine>() {
     let bystander = Guest::claim(&m, 0);
     let guest = Guest::claim(&m, 1);
     // More replies than fit: the worker waits for room, and the command ring fills up behind it.
-    let full = m.layout().reply_bytes / HEADER_BYTES as u64;
+    let full = m.layout().reply_bytes / LINE_BYTES;
     for _ in 0..full + 8 {
         guest.send(0x7fff, Flags::empty(), CtxId(0), vec![]);
     }
-    let tail = guest.word(index::REPLY_TAIL);
+    // The last line stays free for the next record's end.
+    let last = m.layout().reply_ring() + m.layout().reply_bytes - 2 * LINE_BYTES;
+    let end = guest.word(last + END_OFFSET as u64);
     wait_until("the reply ring is full", || {
-        m.load64(tail) == m.layout().reply_bytes
+        m.load64(end) == m.layout().reply_bytes - LINE_BYTES
     });
     bystander.hello();
     // It does not hold up its own release.
@@ -317,9 +319,7 @@ pub fn half_messages_hold_bounded_memory<M: Machine>() {
         guest.hello();
         let header = guest.header(load as u16, Flags::MORE, CtxId(0), most as usize);
         guest.push_and_ring(header, &[&[0; 32]]);
-        let head = guest.word(index::COMMAND_HEAD);
-        let tail = m.load64(guest.word(index::COMMAND_TAIL));
-        wait_until("the record is taken", || m.load64(head) == tail);
+        guest.wait_until_taken();
         guest
     };
     // Two begin the longest message and never end it.
@@ -382,7 +382,7 @@ pub fn work_that_piles_up_waits_at_the_ring<M: Machine>() {
     let head = guest.word(index::COMMAND_HEAD);
     let before = m.load64(head);
     assert!(launch());
-    let record = m.load64(guest.word(index::COMMAND_TAIL)) - before;
+    let record = guest.sent() - before;
     // With the one that executes.
     let most = MAX_QUEUED_OPERATIONS as u64;
     wait_until("the queue is full", || {
@@ -408,13 +408,14 @@ pub fn random_bytes_everywhere<M: Machine>() {
         m.bar1_write(layout.area(1) + layout.command_ring(), &ring);
         m.bar1_write(layout.area(1), &indices);
         m.ring(1);
-        // Indices without a pattern are impossible ones.
+        // Ends without a pattern are impossible ones.
         m.expect_fault(1, ChannelFault::BadIndex);
         m.release(1);
-        // Possible indices over random records.
+        // A possible end over a random record.
         m.claim(1);
-        m.bar1_write(layout.area(1) + layout.command_ring(), &ring);
-        m.store64(layout.area(1) + index::COMMAND_TAIL, layout.command_bytes);
+        let at = layout.area(1) + layout.command_ring();
+        m.bar1_write(at, &ring[..END_OFFSET]);
+        m.store64(at + END_OFFSET as u64, LINE_BYTES);
         m.ring(1);
         m.expect_fault(1, ChannelFault::BadLength);
         m.release(1);
@@ -445,14 +446,17 @@ pub fn a_ring_rewritten_while_it_is_read<M: Machine>() {
                 seq,
                 word: 0,
                 total: 32,
-                reserved: 0,
             };
-            [&header.to_bytes()[..], &[0; 32]].concat()
+            let end = (u64::from(seq) + 1) * LINE_BYTES;
+            [&header.to_bytes()[..], &end.to_le_bytes(), &[0; 32]].concat()
         };
         let records: Vec<u8> = (0..layout.command_bytes as u32 / 64)
             .flat_map(record)
             .collect();
-        m.bar1_write(ring, &records);
+        // The first one's end comes last: nothing is read before.
+        let (first, rest) = records.split_at(HEADER_BYTES);
+        m.bar1_write(ring + HEADER_BYTES as u64, rest);
+        m.bar1_write(ring, &first[..END_OFFSET]);
         let mut seed = Random::new(random.draw() | 1);
         std::thread::scope(|scope| {
             let machine = &m;
@@ -462,7 +466,7 @@ pub fn a_ring_rewritten_while_it_is_read<M: Machine>() {
                     // Lengths above all, then anything.
                     let at = if seed.draw() & 1 == 0 { at & !63 } else { at };
                     machine.store32(ring + at, seed.draw() as u32);
-                    // Now and then a word of the indices, the host's own too, but for the tail.
+                    // Now and then a word of the indices, the host's own too.
                     if seed.draw() & 7 == 0 {
                         let word = 0x80 * (1 + seed.draw() % 7);
                         machine.store32(layout.area(1) + word, seed.draw() as u32);
@@ -472,7 +476,7 @@ pub fn a_ring_rewritten_while_it_is_read<M: Machine>() {
                     }
                 }
             });
-            m.store64(layout.area(1) + index::COMMAND_TAIL, layout.command_bytes);
+            m.store64(ring + END_OFFSET as u64, LINE_BYTES);
             m.ring(1);
             bystander.hello();
         });
@@ -485,7 +489,7 @@ pub fn words_of_the_host_rewritten<M: Machine>() {
     let m = M::start(Spec::default());
     let guest = Guest::claim(&m, 0);
     guest.hello();
-    for word in [index::COMMAND_HEAD, index::REPLY_TAIL, index::ARENA_HEAD] {
+    for word in [index::COMMAND_HEAD, index::ARENA_HEAD] {
         for junk in [8, 1 << 20, u64::MAX] {
             guest.wait_until_worker_sleeps();
             let good = m.load64(guest.word(word));

@@ -48,7 +48,7 @@ macro_rules! device_bodies {
             calls::sessions_do_not_share_handles,
             calls::memory_is_given_back,
             calls::reset_ends_an_endless_kernel,
-            hostile::impossible_tails,
+            hostile::impossible_ends,
             hostile::impossible_lengths,
             hostile::impossible_reply_heads,
             hostile::fragments_that_do_not_continue,
