@@ -18,10 +18,10 @@
 //! Neither side trusts what it reads: an impossible index is a [`RingFault`].
 
 use alloc::vec::Vec;
-use core::sync::atomic::{Ordering, fence};
+use core::sync::atomic::Ordering;
 
 use crate::message::{END_OFFSET, HEADER_BYTES, Header};
-use crate::window::{OutOfWindow, Window};
+use crate::window::{OutOfWindow, Window, full_fence};
 
 /// Where records begin: at multiples of a cache line.
 pub const LINE_BYTES: u64 = 64;
@@ -403,7 +403,7 @@ impl RingMemory for WindowRing {
         })
     }
     fn full_fence(&self) {
-        fence(Ordering::SeqCst);
+        full_fence();
     }
     fn read(&self, at: u64, into: &mut [u8]) {
         let done = self.data.read(at, into);

@@ -66,6 +66,21 @@ fn prefetch_to_write(line: *const u8) {
     }
 }
 
+/// A sequentially consistent fence.
+///
+/// A locked instruction is one (Intel SDM, volume 3, "Memory Ordering in P6 and More Recent Processor
+/// Families"), and takes less than the `mfence` that `core::sync::atomic::fence` becomes.
+#[inline(always)]
+pub(crate) fn full_fence() {
+    // SAFETY: it changes nothing of the stack's top, which is there, and no register but the flags.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        core::arch::asm!("lock or dword ptr [rsp], 0", options(nostack));
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    core::sync::atomic::fence(core::sync::atomic::Ordering::SeqCst);
+}
+
 /// Has the cache fetch a line, to read it.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
