@@ -54,6 +54,7 @@ pub struct Header {
 
 impl Header {
     /// The wire form.
+    #[inline]
     pub fn to_bytes(self) -> [u8; END_OFFSET] {
         let mut out = [0; END_OFFSET];
         out[0..4].copy_from_slice(&self.len.to_le_bytes());
@@ -66,6 +67,7 @@ impl Header {
     }
 
     /// The header in these bytes; any bytes make one.
+    #[inline]
     pub fn from_bytes(raw: &[u8; END_OFFSET]) -> Header {
         let u32_at = |i: usize| u32::from_le_bytes([raw[i], raw[i + 1], raw[i + 2], raw[i + 3]]);
         let u64_at = |i: usize| u64::from(u32_at(i)) | u64::from(u32_at(i + 4)) << 32;

@@ -362,29 +362,35 @@ impl WindowRing {
 
 /// `new` checked every offset; should one be wrong all the same, the ring reads as empty.
 impl RingMemory for WindowRing {
+    #[inline]
     fn capacity(&self) -> u64 {
         self.data.len() as u64
     }
+    #[inline]
     fn load_end(&self, at: u64) -> u64 {
         self.data
             .word64(at)
             .map_or(0, |w| w.load(Ordering::Acquire))
     }
+    #[inline]
     fn store_end(&self, at: u64, value: u64) {
         if let Ok(w) = self.data.word64(at) {
             w.store(value, Ordering::Release);
         }
     }
+    #[inline]
     fn load_head(&self) -> u64 {
         self.indices
             .word64(self.head)
             .map_or(0, |w| w.load(Ordering::Acquire))
     }
+    #[inline]
     fn store_head(&self, value: u64) {
         if let Ok(w) = self.indices.word64(self.head) {
             w.store(value, Ordering::Release);
         }
     }
+    #[inline]
     fn parked(&self) -> bool {
         self.indices
             .word32(self.parked)
@@ -402,20 +408,25 @@ impl RingMemory for WindowRing {
                 .is_ok()
         })
     }
+    #[inline]
     fn full_fence(&self) {
         full_fence();
     }
+    #[inline]
     fn read(&self, at: u64, into: &mut [u8]) {
         let done = self.data.read(at, into);
         debug_assert!(done.is_ok());
     }
+    #[inline]
     fn write(&self, at: u64, from: &[u8]) {
         let done = self.data.write(at, from);
         debug_assert!(done.is_ok());
     }
+    #[inline]
     fn prefetch(&self, at: u64) {
         self.data.prefetch(at);
     }
+    #[inline]
     fn prefetch_to_write(&self, at: u64) {
         self.data.prefetch_to_write(at);
     }

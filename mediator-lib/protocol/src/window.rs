@@ -198,6 +198,7 @@ impl Window {
         self.base
     }
 
+    #[inline]
     fn at(&self, offset: u64, bytes: u64) -> Result<*mut u8, OutOfWindow> {
         match offset.checked_add(bytes) {
             Some(end) if end <= self.len as u64 => {
@@ -217,6 +218,7 @@ impl Window {
     }
 
     /// The 32-bit word at `offset`, which must be a multiple of 4.
+    #[inline]
     pub fn word32(&self, offset: u64) -> Result<&AtomicU32, OutOfWindow> {
         let at = self.at(offset, 4)?;
         if !(at as usize).is_multiple_of(4) {
@@ -228,6 +230,7 @@ impl Window {
     }
 
     /// The 64-bit word at `offset`, which must be a multiple of 8.
+    #[inline]
     pub fn word64(&self, offset: u64) -> Result<&AtomicU64, OutOfWindow> {
         let at = self.at(offset, 8)?;
         if !(at as usize).is_multiple_of(8) {
@@ -238,6 +241,7 @@ impl Window {
     }
 
     /// Has the cache fetch the line at `offset`; outside of the window it does nothing.
+    #[inline]
     pub fn prefetch(&self, offset: u64) {
         if let Ok(at) = self.at(offset, 1) {
             #[cfg(target_arch = "x86_64")]
@@ -248,6 +252,7 @@ impl Window {
     }
 
     /// As [`Window::prefetch`], to write there.
+    #[inline]
     pub fn prefetch_to_write(&self, offset: u64) {
         if let Ok(at) = self.at(offset, 1) {
             #[cfg(target_arch = "x86_64")]
@@ -258,6 +263,7 @@ impl Window {
     }
 
     /// Copies out of the window. Bytes that change meanwhile arrive as some mixture.
+    #[inline]
     pub fn read(&self, offset: u64, into: &mut [u8]) -> Result<(), OutOfWindow> {
         let from = self.at(offset, into.len() as u64)?;
         // SAFETY: `from` is in bounds for `into.len()` bytes; `into` is private to this process and
@@ -267,6 +273,7 @@ impl Window {
     }
 
     /// Copies into the window.
+    #[inline]
     pub fn write(&self, offset: u64, from: &[u8]) -> Result<(), OutOfWindow> {
         let to = self.at(offset, from.len() as u64)?;
         // SAFETY: as in `read`, in the other direction.
