@@ -11,6 +11,7 @@
 //! | `uio` | interrupts, where the kernel's generic driver has the device |
 //! | [`user`] | access to memory of the program, given by address |
 //! | [`process`] | the one channel of this process; fork and exit |
+//! | [`spin`] | looking again and again, on a real and on an emulated processor |
 //! | [`log`] | what `VGPU_LOG` prints |
 //! | [`error`] | why there is no connection |
 //!
@@ -27,6 +28,7 @@ pub mod local;
 pub mod log;
 pub mod pci;
 pub mod process;
+pub mod spin;
 mod sys;
 mod uio;
 pub mod user;

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use vgpu_transport::spin;
 
 use crate::clock::{Clock, ticks};
 
@@ -77,7 +78,7 @@ impl Shared {
             self.word(PING).store(number, Ordering::Release);
             let mut looks = 0u64;
             while self.word(PONG).load(Ordering::Acquire) != number {
-                std::hint::spin_loop();
+                spin::pause();
                 looks += 1;
                 if looks.is_multiple_of(1 << 16) {
                     // The other side may need this core.
@@ -124,7 +125,7 @@ impl Shared {
                 (last, idle) = (asked, 0);
                 continue;
             }
-            std::hint::spin_loop();
+            spin::pause();
             idle += 1;
             if idle.is_multiple_of(1 << 12) {
                 std::thread::yield_now();

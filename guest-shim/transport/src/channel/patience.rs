@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use vgpu_protocol::Status;
 
 use super::Channel;
+use crate::spin;
 
 /// How long a waiting thread spins before it gives its core away, on which the answer may be
 /// waiting to be computed. A call that the host answers at once takes less.
@@ -36,7 +37,7 @@ impl Patience<'_> {
         let start = *self.start.get_or_insert_with(Instant::now);
         let passed = start.elapsed();
         if self.channel.spins && passed < SPIN_TIME {
-            std::hint::spin_loop();
+            spin::pause();
             return Ok(());
         }
         if passed < YIELD_TIME {
