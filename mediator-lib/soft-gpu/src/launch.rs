@@ -592,5 +592,6 @@ pub(crate) fn fault_error(kind: FaultKind, f: Fault) -> LaunchError {
         FaultKind::StackOverflow => LaunchError::StackOverflow(f),
         FaultKind::BadCall => LaunchError::IllegalInstruction(f),
         FaultKind::Deadlock => LaunchError::Deadlock(f),
+        FaultKind::Ended => LaunchError::Aborted,
     }
 }

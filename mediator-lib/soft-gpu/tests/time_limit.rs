@@ -95,3 +95,20 @@ fn it_ends_a_loop_that_prints_long_texts() {
         ends(d, &d.module.functions()[0], [1, 1, 1], 64, &p.to_le_bytes());
     }
 }
+
+/// Nothing after a text that was not printed asks for the time.
+#[test]
+fn it_ends_in_the_middle_of_texts() {
+    let print = "{ .param .b64 a; .param .b64 b; .param .b32 r; st.param.b64 [a], %q; st.param.b64 [b], 0;\
+        call (r), vprintf, (a, b); }\n";
+    let text = format!(
+        ".version 8.0\n.target sm_80\n.address_size 64\n
+        .extern .func (.param .b32 r) vprintf (.param .b64 a, .param .b64 b);
+        .visible .entry k(.param .u64 p) {{ .reg .b64 %q; ld.param.u64 %q, [p]; {} ret; }}",
+        print.repeat(64)
+    );
+    for d in &devices(&text) {
+        let p = d.upload(&vec![b'x'; 2 << 20]);
+        ends(d, &d.module.functions()[0], [1, 1, 1], 32, &p.to_le_bytes());
+    }
+}

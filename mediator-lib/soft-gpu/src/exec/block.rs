@@ -370,6 +370,13 @@ impl BlockRunner {
                     }
                     // The reference code does not ask for itself.
                     Stop::Aborted | Stop::Deopt(_) => return Err(BlockError::Aborted),
+                    Stop::Fault if w.fault.is_some_and(|f| f.kind == FaultKind::Ended) => {
+                        return Err(if s.is_late() {
+                            BlockError::TimedOut
+                        } else {
+                            BlockError::Aborted
+                        });
+                    }
                     Stop::Fault => return Err(self.fault(k, block)),
                 }
             }

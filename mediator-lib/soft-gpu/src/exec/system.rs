@@ -124,8 +124,7 @@ unsafe fn vprintf(f: *mut u8, i: &Insn, w: &mut Warp) -> u32 {
         }
         // A text may be as long as the whole FIFO: many of them take longer than anybody waits.
         if is_ending(w) {
-            results[l] = INTERNAL;
-            continue;
+            return fail(w, lane, FaultKind::Ended, 0, 0);
         }
         let mut memory = LaneMemory {
             w,

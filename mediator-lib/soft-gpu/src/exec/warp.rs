@@ -60,6 +60,8 @@ pub enum FaultKind {
     BadCall,
     /// Every warp of the block waits at a barrier that cannot complete.
     Deadlock,
+    /// None of its own: the launch is being aborted, or has used its time, and something was left undone.
+    Ended,
 }
 
 /// A fault of one lane.
